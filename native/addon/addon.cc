@@ -1,0 +1,18 @@
+#include "addon/addon.h"
+
+namespace scanout::addon {
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  init_base(env, exports);
+  init_kms(env, exports);
+  init_flip(env, exports);
+  init_guests(env, exports);
+  init_session(env, exports);
+  init_bus(env, exports);
+  init_systemd(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(scanoutd, init)
+
+} // namespace scanout::addon
