@@ -1,0 +1,121 @@
+/**
+ * The documents that the D-Bus API returns as JSON, that `scanoutctl --json` prints and that its tables are made of.
+ *
+ * One document each, so that what a person reads and what a program reads cannot differ. Members are only ever added.
+ */
+
+/** How a guest's plane is shown, the truth of this moment. */
+export type PlaneState = 'off' | 'direct' | 'copied' | 'unseen';
+
+/** Latency in microseconds: from the guest's page-flip eventfd to the commit ioctl's entry. */
+export interface LatencyDocument {
+  count: number;
+  p50: number;
+  p99: number;
+  max: number;
+}
+
+export interface GuestPlaneDocument {
+  /** Index in the guest's own list, bottom to top. */
+  index: number;
+  kind: 'primary' | 'overlay' | 'cursor';
+  state: PlaneState;
+  /** Why the state is not `direct`: the stage that refused, what it refused and the errno. Empty when direct. */
+  reason: string;
+  /** Hardware plane, or null when there is none. */
+  plane: number | null;
+  present: 'mailbox' | 'fifo' | 'async';
+  fourcc: string | null;
+  modifier: string | null;
+  flips: number;
+  /** Frames that a newer one replaced before they were shown (mailbox). */
+  superseded: number;
+  /** Vblanks that a frame which was there in time did not make. */
+  missed: number;
+  refused: number;
+  latencyUs: LatencyDocument;
+}
+
+export interface GuestDocument {
+  name: string;
+  kind: 'socket';
+  connected: boolean;
+  pid: number | null;
+  uid: number | null;
+  /** Connector name of the output that shows the guest, or null. */
+  output: string | null;
+  area: { x: number; y: number; width: number; height: number } | null;
+  buffers: number;
+  /** Frames copied by shadow copy since the guest came. */
+  copies: number;
+  planes: GuestPlaneDocument[];
+  /** Newest error that the guest was told, or empty. */
+  lastError: string;
+}
+
+export interface OutputDocument {
+  /** Connector name, e.g. HDMI-A-1. */
+  name: string;
+  card: string;
+  /** From the EDID; null where there is none. */
+  make: string | null;
+  model: string | null;
+  serial: string | null;
+  connected: boolean;
+  /** True when a picture, a guest's or the idle one, is being scanned out. */
+  lit: boolean;
+  /** Why it is not lit; empty when it is. */
+  reason: string;
+  mode: { width: number; height: number; refreshMhz: number } | null;
+  modes: { width: number; height: number; refreshMhz: number; preferred: boolean }[];
+  crtc: number | null;
+  policy: 'eager' | 'deadline';
+  guests: string[];
+  /** True when the idle picture is shown. */
+  idle: boolean;
+  writeback: boolean;
+  flips: number;
+  missed: number;
+  /** The newest commit failure, or null. */
+  lastError: { errno: number; code: string; stage: string; count: number } | null;
+}
+
+export interface CardDocument {
+  path: string;
+  driver: string;
+  realtime: boolean;
+  /** Why the flip thread has no real-time priority; empty when it has. */
+  realtimeReason: string;
+  /** True while commits are refused for lack of DRM master. */
+  paused: boolean;
+  framebuffers: { live: number; imports: number; hits: number };
+}
+
+export interface StatusDocument {
+  version: string;
+  pid: number;
+  uptimeMs: number;
+  config: string | null;
+  cards: CardDocument[];
+  outputs: OutputDocument[];
+  guests: GuestDocument[];
+}
+
+export interface ScreenshotDocument {
+  output: string;
+  width: number;
+  height: number;
+  /** `writeback`: read back from the display hardware. `composed`: put together from the planes' framebuffers. */
+  how: 'writeback' | 'composed';
+  /** Frames that the picture shows. */
+  frames: { guest: string; plane: number; sequence: string }[];
+}
+
+/** Where a guest is to be shown. Absent members are chosen by the planner. */
+export interface AssignRequest {
+  output?: string;
+  /** In pixels of the output; the whole output when absent. */
+  area?: { x: number; y: number; width: number; height: number };
+  /** Which hardware plane carries the guest's lowest plane. */
+  plane?: 'auto' | 'primary' | 'overlay' | 'cursor' | number;
+}
