@@ -1,0 +1,189 @@
+// What a CRTC does when a commit is refused, or its flip event does not come.
+#include <drm_mode.h>
+#include <xf86drmMode.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/clock.h"
+#include "flip/crtc.h"
+#include "flip/errors.h"
+
+namespace scanout::flip {
+
+namespace {
+
+constexpr int64_t stall_ns = 1'000'000'000; // a flip event that takes longer is lost
+constexpr int64_t own_stall_ns = 500'000'000;
+
+} // namespace
+
+void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
+  ++failures_;
+  stats.last_error.store(error, std::memory_order_relaxed);
+  switch (classify(error)) {
+  case Verdict::transient:
+    stats.busy.fetch_add(1, std::memory_order_relaxed);
+    retry_after(now, 250'000, clock_.period_ns());
+    return;
+  case Verdict::paused:
+    host_.pause();
+    notice(Notice::Type::paused, error, nullptr, nullptr);
+    return;
+  case Verdict::back_off:
+    retry_after(now, 1'000'000, 250'000'000);
+    if (std::has_single_bit(failures_)) notice(Notice::Type::backing_off, error, nullptr, nullptr);
+    return;
+  case Verdict::revoked:
+  case Verdict::gone:
+    revoked_ = true;
+    notice(Notice::Type::gone, error, nullptr, nullptr);
+    return;
+  case Verdict::fallback:
+    isolate(mask, error, async, now);
+    return;
+  }
+}
+
+void Crtc::retry_after(int64_t now, int64_t shortest_ns, int64_t longest_ns) noexcept {
+  backoff_ns_ = std::clamp(backoff_ns_ * 2, shortest_ns, longest_ns);
+  retry_at_ns_ = now + backoff_ns_;
+}
+
+// Finds whose part of the commit the display refuses, so that one guest's frame costs nobody else a vblank:
+// the parts are tested one on top of the other, and what passes is committed.
+void Crtc::isolate(uint64_t mask, int error, bool async, int64_t now) noexcept {
+  if (capture_fb_ != 0) {
+    capture_fb_ = 0;
+    host_.capture_committed(*this, error);
+    commit(now);
+    return;
+  }
+  if (async) {
+    refuse_async(mask);
+    commit(now);
+    return;
+  }
+  kms::AtomicRequest& request = host_.request();
+  request.clear();
+  uint64_t accepted = 0;
+  for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+    const uint32_t index = static_cast<uint32_t>(std::countr_zero(rest));
+    Plane& plane = planes_[index];
+    const size_t mark = request.mark();
+    add_plane_changes(request, plane);
+    const int result = -request.commit(host_.drm_fd(), DRM_MODE_ATOMIC_TEST_ONLY, 0);
+    if (result == 0) {
+      accepted |= uint64_t{1} << index;
+      continue;
+    }
+    request.rewind(mark);
+    if (classify(result) == Verdict::fallback) refuse(plane, index, result);
+  }
+  dirty_ = accepted;
+  if (accepted == 0 || request.empty()) return;
+
+  commit_id_ = host_.next_commit_id();
+  const int64_t enter = base::now_ns();
+  const int again =
+      -request.commit(host_.drm_fd(), DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, commit_id_);
+  if (again == 0) {
+    committed(accepted, enter, base::now_ns(), false);
+    return;
+  }
+  if (classify(again) != Verdict::fallback) {
+    failed(again, accepted, false, now);
+    return;
+  }
+  // The test passed and the commit did not: the driver cannot say who is to blame, so nobody is shown
+  // directly.
+  for (uint64_t rest = accepted; rest != 0; rest &= rest - 1) {
+    const uint32_t index = static_cast<uint32_t>(std::countr_zero(rest));
+    refuse(planes_[index], index, error);
+  }
+}
+
+void Crtc::refuse(Plane& plane, uint32_t index, int error) noexcept {
+  dirty_ &= ~(uint64_t{1} << index);
+  stats.refused.fetch_add(1, std::memory_order_relaxed);
+  if (plane.stream == nullptr) {
+    // Not even switching it off was accepted; it stays as it is until something else changes.
+    plane.off_wanted = false;
+    notice(Notice::Type::refused, error, &plane, nullptr);
+    return;
+  }
+  Stream& stream = *plane.stream;
+  stream.block();
+  notice(Notice::Type::refused, error, &plane, stream.pending());
+  stream.owner().on_refused(stream, *stream.pending(), error);
+}
+
+void Crtc::refuse_async(uint64_t mask) noexcept {
+  for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+    Plane& plane = planes_[std::countr_zero(rest)];
+    if (plane.stream == nullptr) continue;
+    plane.stream->refuse_async();
+    notice(Notice::Type::async_refused, stats.last_error.load(std::memory_order_relaxed), &plane,
+           plane.stream->pending());
+  }
+}
+
+int64_t Crtc::watch(int64_t now) noexcept {
+  if (recovering_) return INT64_MAX;
+  const int64_t lost_at = watched_since_ns_ + stall_ns;
+  if (now < lost_at) return lost_at;
+  // The event may be there and only we were late: look before the driver is blamed.
+  const bool we_stalled = now - lost_at > own_stall_ns;
+  host_.drain_events();
+  if (!in_flight_) return now;
+  if (we_stalled) {
+    watched_since_ns_ = now;
+    return now + stall_ns;
+  }
+  recovering_ = true;
+  notice(Notice::Type::stalled, ETIMEDOUT, nullptr, nullptr);
+  recovery_.clear();
+  for (uint32_t i = 0; i < plane_count_; ++i) {
+    const Plane& plane = planes_[i];
+    if (!plane.in_commit) continue;
+    const bool on = plane.queued.stream != nullptr && !plane.queued.frame.off;
+    recovery_.add(plane.id, plane.properties.fb_id, on ? plane.queued.frame.fb_id : 0);
+    recovery_.add(plane.id, plane.properties.crtc_id, on ? id_ : 0);
+    if (on) add_placement(recovery_, plane, plane.queued.frame);
+  }
+  host_.recover(*this);
+  return INT64_MAX;
+}
+
+void Crtc::on_recovered(int error) noexcept {
+  recovering_ = false;
+  if (!in_flight_) return;
+  if (error == EBUSY) {
+    // The driver still works on the flip: give it another while.
+    watched_since_ns_ = base::now_ns();
+    return;
+  }
+  stats.recovered.fetch_add(1, std::memory_order_relaxed);
+  notice(Notice::Type::recovered, error, nullptr, nullptr);
+  // Shown or not, the wait is over: what was queued counts as shown, so that its guest goes on.
+  complete(base::now_ns(), clock_.last_sequence() + 1, presented_recovered);
+}
+
+void Crtc::resume() noexcept {
+  revoked_ = false;
+  retry_at_ns_ = 0;
+  backoff_ns_ = 0;
+  for (uint32_t i = 0; i < plane_count_; ++i) {
+    Plane& plane = planes_[i];
+    plane.placed = false;
+    if (plane.off_wanted || (plane.stream != nullptr && plane.stream->pending() != nullptr)) mark_dirty(i);
+  }
+}
+
+void Crtc::notice(Notice::Type type, int error, const Plane* plane, const Frame* frame) noexcept {
+  const Stream* stream = plane != nullptr ? plane->stream : nullptr;
+  host_.notify({type, id_, plane != nullptr ? plane->id : 0, stream != nullptr ? stream->id() : 0, error,
+                failures_, frame != nullptr ? frame->sequence : 0});
+}
+
+} // namespace scanout::flip
