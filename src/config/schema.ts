@@ -44,8 +44,13 @@ const text = z.string().regex(/^[^\p{Cc}]{1,128}$/u);
 const TEXT = 'a text of 1 to 128 characters';
 const flag = z.boolean();
 const FLAG = 'true or false';
-const account = z.union([z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/), z.int().min(0).max(0xfffffffe)]);
+const account = key(
+  z.union([z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/), z.int().min(0).max(0xfffffffe)]),
+  'the name or the number of an account',
+  'A user or a group.',
+);
 const accounts = z.union([account, z.array(account).min(1)]);
+const presentMode = key(z.enum(PRESENT_MODES), '"mailbox", "fifo" or "async"', 'A present mode.');
 
 const daemon = key(
   z.strictObject({
@@ -212,7 +217,7 @@ const guest = key(
     ).default(0),
     present: key(
       z
-        .array(z.enum(PRESENT_MODES))
+        .array(presentMode)
         .min(1)
         .refine((modes) => new Set(modes).size === modes.length),
       'a list of "mailbox", "fifo" and "async", each at most once and one at least',
