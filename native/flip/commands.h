@@ -78,6 +78,8 @@ class LeaveCommand final : public Command {
 public:
   Result run(Engine& engine) noexcept override;
   Producer* producer = nullptr;
+  /// Set by an asker that will not be there any more when the producer is free.
+  std::unique_ptr<Producer> owned;
 };
 
 } // namespace scanout::flip

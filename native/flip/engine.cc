@@ -28,11 +28,15 @@ Engine::Engine(int drm_fd, int priority)
   thread_.emplace("scanoutd-flip", priority, [this] { run(); });
 }
 
-Engine::~Engine() {
+void Engine::stop() noexcept {
   stop_ = true;
   wake();
   thread_->join();
   worker_.reset();
+}
+
+Engine::~Engine() {
+  stop();
   while (std::optional<Command*> command = commands_.pop())
     delete *command;
   while (std::optional<Command*> command = finished_.pop())
@@ -46,7 +50,7 @@ Engine::~Engine() {
 
 bool Engine::post(std::unique_ptr<Command> command) noexcept {
   // Bounded here, so that the ring of finished commands, of the same size, can never be full.
-  if (under_way_ == most_commands || !commands_.push(command.get())) return false;
+  if (stop_ || under_way_ == most_commands || !commands_.push(command.get())) return false;
   ++under_way_;
   (void)command.release();
   wake();

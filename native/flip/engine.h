@@ -31,8 +31,11 @@ public:
   Engine(int drm_fd, int priority);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
-  /// Stops and joins. What is on the screen stays there. Commands that were not finished are deleted.
+  /// Commands that were not finished are deleted.
   ~Engine();
+  /// Stops and joins the threads. What is on the screen stays there. Producers may be destroyed from then on.
+  void stop() noexcept;
+  [[nodiscard]] bool stopped() const noexcept { return stop_; }
 
   // JS thread.
   /// Takes ownership. False when 1024 commands are under way.

@@ -85,6 +85,11 @@ int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_
 
 void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
   Buffer& buffer = buffers_[id];
+  if (buffer.retire != nullptr) {
+    command.error = EALREADY;
+    engine_.finish(command);
+    return;
+  }
   buffer.registered = false;
   // A frame that only waits for its turn need not be shown any more; what is on the screen stays.
   for (uint32_t i = 0; i < plane_count_; ++i) {
