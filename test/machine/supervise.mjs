@@ -141,7 +141,9 @@ function verdict(lines, complaints) {
     return TIMED_OUT;
   }
   if (exitStatus === undefined) {
-    say(ready ? 'the machine died while the command ran' : `the machine did not boot in ${seconds(started)} s`);
+    say(
+      ready ? 'the machine died while the command ran' : `the machine did not boot in ${seconds(started)} s`,
+    );
     if (qemuSaid) process.stderr.write(qemuSaid);
     tail(lines);
     return MACHINE_FAILED;
