@@ -1,11 +1,17 @@
 // Stands in for the kernel behind drmIoctl, for what needs no device.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <vector>
 
 namespace scanout::test {
+
+/// What a pointer field of a uapi structure points at.
+template <typename T> T* user_pointer(uint64_t value) {
+  return reinterpret_cast<T*>(value); // NOLINT(performance-no-int-to-ptr): the ABI has it as a number
+}
 
 /// While one lives, every drmIoctl of the process (libdrm's own included) is answered by it. One at a time.
 class FakeIoctl {

@@ -12,6 +12,7 @@
 
 using scanout::kms::AtomicRequest;
 using scanout::test::FakeIoctl;
+using scanout::test::user_pointer;
 
 namespace {
 
@@ -25,10 +26,10 @@ struct Seen {
 
 Seen decode(const drm_mode_atomic& atomic) {
   Seen seen{.flags = atomic.flags, .user_data = atomic.user_data, .groups = atomic.count_objs, .values = {}};
-  const auto* objects = reinterpret_cast<const uint32_t*>(atomic.objs_ptr);
-  const auto* counts = reinterpret_cast<const uint32_t*>(atomic.count_props_ptr);
-  const auto* properties = reinterpret_cast<const uint32_t*>(atomic.props_ptr);
-  const auto* values = reinterpret_cast<const uint64_t*>(atomic.prop_values_ptr);
+  const auto* objects = user_pointer<const uint32_t>(atomic.objs_ptr);
+  const auto* counts = user_pointer<const uint32_t>(atomic.count_props_ptr);
+  const auto* properties = user_pointer<const uint32_t>(atomic.props_ptr);
+  const auto* values = user_pointer<const uint64_t>(atomic.prop_values_ptr);
   size_t next = 0;
   for (uint32_t i = 0; i < atomic.count_objs; ++i) {
     for (uint32_t k = 0; k < counts[i]; ++k, ++next)

@@ -18,6 +18,7 @@ using scanout::base::UniqueFd;
 namespace {
 
 struct Recorder final : EventHandler {
+  virtual ~Recorder() = default;
   void on_event(const Event& event) noexcept override { events.push_back(event); }
   std::vector<Event> events;
 };
