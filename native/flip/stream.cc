@@ -46,6 +46,7 @@ void Stream::make_pending(const Frame& frame) noexcept {
   if (pending_) owner_.on_released(*this, *pending_, true);
   pending_ = frame;
   if (sink_ != nullptr && !blocked_) sink_->on_pending(*this);
+  if (sink_ == nullptr && !std::exchange(unrouted_told_, true)) owner_.on_unrouted(*this);
 }
 
 void Stream::route(StreamSink* sink, uint32_t slot) noexcept {
@@ -60,6 +61,7 @@ void Stream::route(StreamSink* sink, uint32_t slot) noexcept {
   sink_ = sink;
   slot_ = slot;
   blocked_ = false;
+  unrouted_told_ = false;
   if (sink_ != nullptr && pending_) sink_->on_pending(*this);
 }
 

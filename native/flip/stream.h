@@ -42,6 +42,8 @@ public:
   virtual void on_refused(Stream& stream, const Frame& frame, int error) noexcept = 0;
   /// Fifo: the stream takes a frame again.
   virtual void on_room(Stream& stream) noexcept = 0;
+  /// A frame is pending and the stream is routed nowhere. Told once for each time that it loses its route.
+  virtual void on_unrouted(Stream& stream) noexcept { (void)stream; }
 
 protected:
   ~StreamOwner() = default;
@@ -108,6 +110,7 @@ private:
   base::Epoll& epoll_;
   PresentMode mode_ = PresentMode::mailbox;
   bool blocked_ = false;
+  bool unrouted_told_ = false;
   bool async_refused_ = false;
   std::optional<Frame> pending_;
   std::optional<Frame> waiting_;
