@@ -69,6 +69,8 @@ public:
   void remove_sink(StreamSink& sink) noexcept { std::erase(sinks_, &sink); }
   /// Gives a command back whose `run` said `later`.
   void finish(Command& command) noexcept;
+  /// Tells the JS thread.
+  void tell(const Notice& notice) noexcept { notify(notice); }
   /// Null when unknown.
   Crtc* crtc(uint32_t id) noexcept;
   CrtcHost& host() noexcept { return *this; }

@@ -106,6 +106,7 @@ struct Notice {
     recovered,
     no_vblank,     // flips complete at once; paced by a timer from now on
     shadow_failed, // a shadow copy could not be drawn
+    unrouted,      // a stream has a frame and no plane
   } type;
   uint32_t crtc_id;
   uint32_t plane_id;

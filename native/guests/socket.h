@@ -62,6 +62,7 @@ public:
   [[nodiscard]] const PlaneStats& stats(uint32_t plane) const noexcept { return stats_[plane]; }
 
   // Flip thread, by commands.
+  /// Moves what the guest shows along.
   void set_area(const flip::Rect& area) noexcept;
   void set_mode(uint32_t plane, flip::PresentMode mode) noexcept;
   /// 0, EEXIST or EINVAL.
@@ -80,6 +81,7 @@ public:
   void on_released(flip::Stream& stream, const flip::Frame& frame, bool superseded) noexcept override;
   void on_refused(flip::Stream& stream, const flip::Frame& frame, int error) noexcept override;
   void on_room(flip::Stream& stream) noexcept override;
+  void on_unrouted(flip::Stream& stream) noexcept override;
 
 private:
   void on_ready(uint32_t events) noexcept override; // the kick
@@ -99,6 +101,7 @@ private:
   std::array<PlaneStats, SCANOUTD_MAX_PLANES> stats_;
   std::array<scanoutd_flip_feedback, SCANOUTD_MAX_PLANES> feedback_{}; // ours; the page has a copy
   std::array<uint64_t, SCANOUTD_MAX_PLANES> last_sequence_{};
+  std::array<scanoutd_flip_entry, SCANOUTD_MAX_PLANES> last_entry_{}; // as checked
   std::array<Buffer, SCANOUTD_MAX_BUFFERS> buffers_;
   flip::Rect area_;
 };
