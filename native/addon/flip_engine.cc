@@ -33,6 +33,7 @@ public:
   Napi::Value set_policy(const Napi::CallbackInfo& info);
   Napi::Value attach(const Napi::CallbackInfo& info);
   Napi::Value detach(const Napi::CallbackInfo& info);
+  Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value modeset(const Napi::CallbackInfo& info);
   Napi::Value capture(const Napi::CallbackInfo& info);
   Napi::Value resume(const Napi::CallbackInfo& info);
@@ -129,9 +130,9 @@ void FlipEngine::settle(flip::Command& command) {
 }
 
 void FlipEngine::notify(const flip::Notice& notice) {
-  static constexpr const char* names[] = {"",         "refused",     "asyncRefused", "paused",
-                                          "gone",     "backingOff",  "stalled",      "recovered",
-                                          "noVblank", "shadowFailed"};
+  static constexpr const char* names[] = {"",         "refused",      "asyncRefused", "paused",
+                                          "gone",     "backingOff",   "stalled",      "recovered",
+                                          "noVblank", "shadowFailed", "unrouted"};
   const Napi::Env env = Env();
   Napi::Object object = Napi::Object::New(env);
   object.Set("type", names[static_cast<uint32_t>(notice.type)]);
@@ -284,6 +285,50 @@ Napi::Value FlipEngine::detach(const Napi::CallbackInfo& info) {
   });
 }
 
+class PeekCommand final : public flip::Command {
+public:
+  explicit PeekCommand(flip::Stream& stream) : stream_(stream) {}
+  Result run(flip::Engine&) noexcept override {
+    const flip::Frame* newest = stream_.newest();
+    if (newest == nullptr && stream_.sink() != nullptr) newest = stream_.sink()->shown(stream_);
+    found = newest != nullptr;
+    if (found) frame = *newest;
+    return Result::done;
+  }
+  bool found = false;
+  flip::Frame frame;
+
+private:
+  flip::Stream& stream_;
+};
+
+Napi::Value describe(Napi::Env env, const flip::Frame& frame) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("framebuffer", frame.fb_id);
+  object.Set("buffer", frame.buffer);
+  object.Set("off", frame.off);
+  object.Set("srcX", frame.place.src_x);
+  object.Set("srcY", frame.place.src_y);
+  object.Set("srcW", frame.place.src_w);
+  object.Set("srcH", frame.place.src_h);
+  object.Set("x", frame.place.x);
+  object.Set("y", frame.place.y);
+  object.Set("w", frame.place.w);
+  object.Set("h", frame.place.h);
+  return object;
+}
+
+Napi::Value FlipEngine::peek(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    flip::Stream& stream = stream_of(info[0], info[1]);
+    return post(info.Env(), info.This(), std::make_unique<PeekCommand>(stream), "peek",
+                "stream " + std::to_string(stream.id()), [](Napi::Env env, flip::Command& finished) {
+                  const auto& done = static_cast<PeekCommand&>(finished);
+                  return done.found ? describe(env, done.frame) : env.Null();
+                });
+  });
+}
+
 Napi::Value FlipEngine::modeset(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Napi::Object options = to_object(info[0], "options");
@@ -426,6 +471,7 @@ void init_flip(Napi::Env env, Napi::Object exports) {
                                                    E::InstanceMethod<&E::set_policy>("setPolicy"),
                                                    E::InstanceMethod<&E::attach>("attach"),
                                                    E::InstanceMethod<&E::detach>("detach"),
+                                                   E::InstanceMethod<&E::peek>("peek"),
                                                    E::InstanceMethod<&E::modeset>("modeset"),
                                                    E::InstanceMethod<&E::capture>("capture"),
                                                    E::InstanceMethod<&E::resume>("resume"),

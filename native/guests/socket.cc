@@ -69,6 +69,17 @@ void SocketGuest::on_leave(flip::Engine& engine) noexcept {
 
 void SocketGuest::set_area(const flip::Rect& area) noexcept {
   area_ = area;
+  for (uint32_t plane = 0; plane < plane_count_; ++plane) {
+    const scanoutd_flip_entry& entry = last_entry_[plane];
+    const bool shown = entry.sequence != 0 && (entry.flags & SCANOUTD_FLIP_HIDE) == 0;
+    // Its newest frame once more, at its new place, while the engine has it still.
+    if (!shown || !buffers_[entry.buffer].registered || buffers_[entry.buffer].uses == 0) continue;
+    flip::Frame frame;
+    make_frame(entry, frame);
+    frame.kick_ns = frame.ready_ns = base::now_ns();
+    ++buffers_[entry.buffer].uses;
+    streams_[plane]->submit(frame);
+  }
 }
 
 void SocketGuest::set_mode(uint32_t plane, flip::PresentMode mode) noexcept {
@@ -145,6 +156,7 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
     return;
   }
   last_sequence_[plane] = entry.sequence;
+  last_entry_[plane] = entry;
   frame.kick_ns = frame.ready_ns = now;
   stats_[plane].taken.fetch_add(1, std::memory_order_relaxed);
   feedback_[plane].taken = entry.sequence;
@@ -284,7 +296,7 @@ void SocketGuest::on_retained(flip::Stream&, const flip::Frame& frame) noexcept 
 
 void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame, bool superseded) noexcept {
   const uint32_t plane = plane_of(stream);
-  if (superseded) {
+  if (superseded && frame.sequence != last_sequence_[plane]) {
     ++feedback_[plane].superseded;
     stats_[plane].superseded.fetch_add(1, std::memory_order_relaxed);
     publish(plane);
@@ -299,6 +311,11 @@ void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame, bo
 
 void SocketGuest::on_refused(flip::Stream& stream, const flip::Frame& frame, int error) noexcept {
   refuse(plane_of(stream), frame.sequence, SCANOUTD_COMMIT_FAILED, error);
+}
+
+void SocketGuest::on_unrouted(flip::Stream& stream) noexcept {
+  const flip::Frame& frame = *stream.pending();
+  engine_.tell({flip::Notice::Type::unrouted, 0, 0, stream.id(), 0, 1, frame.sequence});
 }
 
 uint32_t SocketGuest::plane_of(const flip::Stream& stream) const noexcept {

@@ -15,6 +15,7 @@ export interface FlipNotice {
    * - `stalled`, `recovered`: a flip event did not come, and the blocking commit that followed
    * - `noVblank`: flips complete at once; a timer paces them from now on
    * - `shadowFailed`: a shadow copy could not be drawn
+   * - `unrouted`: a stream has a frame and no plane
    */
   type:
     | 'refused'
@@ -25,7 +26,8 @@ export interface FlipNotice {
     | 'stalled'
     | 'recovered'
     | 'noVblank'
-    | 'shadowFailed';
+    | 'shadowFailed'
+    | 'unrouted';
   crtc: number;
   plane: number;
   stream: number;
@@ -66,6 +68,22 @@ export interface ModesetTarget {
   primaryPlane: number;
   /** One refresh in nanoseconds; absent: the CRTC is switched off. */
   periodNs?: number;
+}
+
+/** A frame as the planner sees it: SRC_* in 16.16 fixed point, the rest in pixels of the CRTC. */
+export interface PeekedFrame {
+  framebuffer: number;
+  buffer: number;
+  /** Nothing of it is visible: its plane is off. */
+  off: boolean;
+  srcX: number;
+  srcY: number;
+  srcW: number;
+  srcH: number;
+  x: number;
+  y: number;
+  w: number;
+  h: number;
 }
 
 export interface ShownFrame {
@@ -141,6 +159,8 @@ export interface FlipEngine {
     plane: number,
     properties?: PlaneProperties,
   ): Promise<void>;
+  /** The newest frame of a stream, or null when it has none. For the planner. */
+  peek(producer: Producer, stream: number): Promise<PeekedFrame | null>;
   /** Routes a stream nowhere; its plane is switched off. */
   detach(producer: Producer, stream: number): Promise<void>;
   /**
