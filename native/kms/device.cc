@@ -1,0 +1,80 @@
+#include "kms/device.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xf86drm.h>
+
+#include "base/error.h"
+#include "kms/ioctl.h"
+
+namespace scanout::kms {
+
+namespace {
+
+std::string node_of(int fd) {
+  char path[256];
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t size = readlink(link.c_str(), path, sizeof path);
+  return size > 0 ? std::string(path, static_cast<size_t>(size)) : "fd " + std::to_string(fd);
+}
+
+DriverVersion version_of(int fd, const std::string& path) {
+  drmVersion* version = drmGetVersion(fd);
+  if (version == nullptr) throw base::SystemError(errno, "DRM_IOCTL_VERSION", path);
+  DriverVersion result{.name = std::string(version->name, static_cast<size_t>(version->name_len)),
+                       .description = std::string(version->desc, static_cast<size_t>(version->desc_len)),
+                       .major = version->version_major,
+                       .minor = version->version_minor,
+                       .patch = version->version_patchlevel};
+  drmFreeVersion(version);
+  return result;
+}
+
+} // namespace
+
+std::shared_ptr<Device> Device::open(const std::string& path) {
+  base::UniqueFd fd(base::check(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), "open", path));
+  return std::shared_ptr<Device>(new Device(std::move(fd)));
+}
+
+std::shared_ptr<Device> Device::adopt(base::UniqueFd fd) {
+  const int flags = base::check(fcntl(fd.get(), F_GETFL), "fcntl(F_GETFL)");
+  base::check(fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK), "fcntl(F_SETFL)");
+  base::check(fcntl(fd.get(), F_SETFD, FD_CLOEXEC), "fcntl(F_SETFD)");
+  return std::shared_ptr<Device>(new Device(std::move(fd)));
+}
+
+Device::Device(base::UniqueFd fd) : fd_(std::move(fd)), path_(node_of(fd_.get())), gem_(fd_.get()) {
+  struct stat info;
+  base::check(fstat(fd_.get(), &info), "fstat", path_);
+  number_ = info.st_rdev;
+  driver_ = version_of(fd_.get(), path_);
+}
+
+std::optional<uint64_t> Device::cap(uint64_t capability) const {
+  drm_get_cap get{.capability = capability, .value = 0};
+  const int error = try_ioctl(fd(), DRM_IOCTL_GET_CAP, &get);
+  if (error == 0) return get.value;
+  if (error == -EINVAL || error == -EOPNOTSUPP) return std::nullopt;
+  throw base::SystemError(-error, "DRM_IOCTL_GET_CAP", named("capability", capability));
+}
+
+bool Device::set_client_cap(uint64_t capability, uint64_t value) const noexcept {
+  drm_set_client_cap set{.capability = capability, .value = value};
+  return try_ioctl(fd(), DRM_IOCTL_SET_CLIENT_CAP, &set) == 0;
+}
+
+bool Device::is_master() const noexcept {
+  return drmIsMaster(fd()) != 0;
+}
+
+void Device::set_master() const {
+  checked_ioctl(fd(), DRM_IOCTL_SET_MASTER, nullptr, "DRM_IOCTL_SET_MASTER", path_);
+}
+
+void Device::drop_master() const {
+  checked_ioctl(fd(), DRM_IOCTL_DROP_MASTER, nullptr, "DRM_IOCTL_DROP_MASTER", path_);
+}
+
+} // namespace scanout::kms
