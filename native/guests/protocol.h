@@ -277,12 +277,12 @@ struct scanoutd_flip_slot {
 };
 
 /*
- * `released[b]`: the daemon is done with every taken frame with buffer b up to this sequence, on all planes
- * of the guest (a cursor is moved by submitting its buffer again: while one frame with b is still held,
- * released[b] stays below that frame). The guest numbers the frames of all its planes by one counter, and may
- * draw into b again when released[b] is at least the sequence of every taken frame that showed b.
- * The daemon writes `feedback` first, then the `released` that follows from it, then signals the release
- * eventfd.
+ * `released[b]`: the daemon is done with every taken frame with buffer b up to this sequence, refused ones
+ * included, on all planes of the guest (a cursor is moved by submitting its buffer again: while one frame
+ * with b is still held, released[b] stays below that frame). The guest numbers the frames of all its planes
+ * by one counter, and may draw into b again when released[b] is at least the sequence of every taken frame
+ * that showed b. The daemon writes `feedback` first, then the `released` that follows from it, then signals
+ * the release eventfd.
  */
 struct scanoutd_flip_page {
   uint32_t magic;
