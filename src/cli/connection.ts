@@ -1,0 +1,218 @@
+/** The daemon's control API as scanoutctl sees it: one object of the bus, documents in and out, errors for people. */
+import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
+import { getSystemErrorMap } from 'node:util';
+import type { AssignRequest, ScreenshotDocument, StatusDocument } from '../api/documents.js';
+import { CliError, EXIT } from './errors.js';
+
+export interface Connection {
+  describe(): Promise<StatusDocument>;
+  assign(guest: string, request: AssignRequest): Promise<void>;
+  unassign(guest: string): Promise<void>;
+  screenshot(output: string): Promise<{ png: Buffer; document: ScreenshotDocument }>;
+  close(): void;
+}
+
+export type BusTarget = { kind: 'socket'; path: string } | { kind: 'system' };
+
+/** What is used of src/native/bus.ts. A `destination` is for a bus daemon; peers have none. */
+export interface BusClient {
+  call(call: {
+    destination?: string;
+    path: string;
+    interface: string;
+    member: string;
+    signature: string;
+    body: unknown[];
+  }): Promise<unknown[]>;
+  close(): void;
+}
+
+export const DEFAULT_BUS = '/run/scanoutd/bus';
+const SERVICE = 'org.scanoutd1';
+const OBJECT = '/org/scanoutd1';
+const MANAGER = 'org.scanoutd1.Manager';
+const PNG_SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+
+/** Which bus is meant by options and environment. `bus` is a path. */
+export function chooseBus(options: { bus?: string; system?: boolean }, env: NodeJS.ProcessEnv): BusTarget {
+  if (options.system === true) {
+    if (options.bus !== undefined) {
+      throw new CliError(EXIT.usage, '--system and --bus exclude each other', 'Leave one of them out.');
+    }
+    return { kind: 'system' };
+  }
+  return { kind: 'socket', path: options.bus ?? (env.SCANOUTD_BUS || DEFAULT_BUS) };
+}
+
+/** Connects. Throws CliError (`EXIT.unreachable`) when there is nobody. */
+export async function connect(target: BusTarget): Promise<Connection> {
+  if (target.kind === 'socket') {
+    requireSocket(target.path);
+  }
+  try {
+    const client = await openBus(target);
+    return connectionOver(client, target);
+  } catch (error) {
+    throw explain(error, target);
+  }
+}
+
+/** The API over a client of the bus. */
+export function connectionOver(client: BusClient, target: BusTarget): Connection {
+  const destination = target.kind === 'system' ? { destination: SERVICE } : {};
+  const call = async (member: string, signature: string, ...body: unknown[]): Promise<unknown[]> => {
+    try {
+      return await client.call({ ...destination, path: OBJECT, interface: MANAGER, member, signature, body });
+    } catch (error) {
+      throw explain(error, target);
+    }
+  };
+  return {
+    describe: async () => parseDocument((await call('Describe', ''))[0]),
+    assign: async (guest, request) => {
+      await call('Assign', 'ss', guest, JSON.stringify(request));
+    },
+    unassign: async (guest) => {
+      await call('Unassign', 's', guest);
+    },
+    screenshot: async (output) => {
+      const [fd, text] = await call('Screenshot', 's', output);
+      const png = readDescriptor(fd);
+      return { png, document: parseDocument(text) };
+    },
+    close: () => client.close(),
+  };
+}
+
+/** Makes of whatever a call threw an error that says where, why and what to do. */
+export function explain(error: unknown, target: BusTarget): CliError {
+  if (error instanceof CliError) {
+    return error;
+  }
+  const { message, code } = error as NodeJS.ErrnoException;
+  const place = placeOf(target);
+  const name = busErrorName(error);
+  if (name !== null && !UNREACHABLE.has(name)) {
+    return new CliError(EXIT.refused, `the daemon refused: ${message}`, adviceFor(name));
+  }
+  if (name === null && code === 'ERR_MODULE_NOT_FOUND') {
+    const advice = 'Build it with `npm run build`, or install scanoutd anew.';
+    return new CliError(EXIT.unreachable, `the native part of scanoutd is missing: ${message}`, advice);
+  }
+  return new CliError(EXIT.unreachable, `no daemon at ${place}: ${message}`, ADVICE_UNREACHABLE);
+}
+
+const ADVICE_UNREACHABLE =
+  'Is it running? `systemctl status scanoutd` tells. For a daemon elsewhere: --bus PATH, SCANOUTD_BUS or --system.';
+
+/** D-Bus errors that mean that nobody answered. */
+const UNREACHABLE = new Set(
+  [
+    'ServiceUnknown',
+    'NameHasNoOwner',
+    'NoReply',
+    'Disconnected',
+    'Timeout',
+    'TimedOut',
+    'NoServer',
+    'IOError',
+  ].map((name) => `org.freedesktop.DBus.Error.${name}`),
+);
+
+function adviceFor(name: string): string {
+  switch (name.split('.').at(-1)) {
+    case 'AccessDenied':
+    case 'InteractiveAuthorizationRequired':
+      return 'Be root or a member of the group scanoutd.';
+    case 'UnknownMethod':
+    case 'UnknownInterface':
+    case 'UnknownObject':
+      return 'The daemon is of another version: `scanoutctl status` says which. Restart it after an upgrade.';
+    default:
+      return '`scanoutctl status` shows what there is.';
+  }
+}
+
+/** The D-Bus name of an error of the native bus, or null for errors of other kinds. */
+function busErrorName(error: unknown): string | null {
+  const { name, code } = error as { name?: unknown; code?: unknown };
+  for (const text of [code, name]) {
+    if (typeof text === 'string' && /^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$/.test(text)) {
+      return text;
+    }
+  }
+  return null;
+}
+
+function requireSocket(path: string): void {
+  try {
+    if (statSync(path).isSocket()) {
+      return;
+    }
+  } catch (error) {
+    const { errno, code } = error as NodeJS.ErrnoException;
+    const [name, text] = getSystemErrorMap().get(errno ?? 0) ?? [code, 'unknown error'];
+    throw new CliError(EXIT.unreachable, `no daemon at ${path}: ${text} (${name})`, ADVICE_UNREACHABLE);
+  }
+  throw new CliError(EXIT.unreachable, `no daemon at ${path}: it is no socket`, ADVICE_UNREACHABLE);
+}
+
+function placeOf(target: BusTarget): string {
+  return target.kind === 'system' ? 'the system bus' : target.path;
+}
+
+function parseDocument<T>(text: unknown): T {
+  try {
+    return JSON.parse(String(text)) as T;
+  } catch {
+    const advice = 'Program and daemon are of different versions: restart the daemon after an upgrade.';
+    throw new CliError(EXIT.refused, 'the daemon answered with something that is no document', advice);
+  }
+}
+
+/** Everything in the file behind a descriptor, which is closed; wherever its offset stands. */
+function readDescriptor(fd: unknown): Buffer {
+  if (typeof fd !== 'number') {
+    throw new CliError(EXIT.refused, 'the daemon answered without a picture', 'Its log may say why.');
+  }
+  try {
+    const bytes = Buffer.alloc(fstatSync(fd).size);
+    for (let offset = 0; offset < bytes.length; ) {
+      const got = readSync(fd, bytes, offset, bytes.length - offset, offset);
+      if (got === 0) {
+        break;
+      }
+      offset += got;
+    }
+    if (!bytes.subarray(0, 8).equals(PNG_SIGNATURE)) {
+      throw new CliError(
+        EXIT.refused,
+        'the daemon answered with something that is no PNG',
+        'Its log may say why.',
+      );
+    }
+    return bytes;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The address of sd-bus for a path, in which it wants other characters than these escaped. */
+export function socketAddress(path: string): string {
+  const escaped = [...Buffer.from(path)]
+    .map((byte) => {
+      const char = String.fromCharCode(byte);
+      return /[A-Za-z0-9_/.-]/.test(char) ? char : `%${byte.toString(16).padStart(2, '0')}`;
+    })
+    .join('');
+  return `unix:path=${escaped}`;
+}
+
+/** Loaded late, since `check` and the help have no need of the native part. */
+async function openBus(target: BusTarget): Promise<BusClient> {
+  const module = new URL('../native/bus.js', import.meta.url).href;
+  const { Bus } = (await import(module)) as {
+    Bus: { open(address: string): Promise<BusClient> | BusClient };
+  };
+  return Bus.open(target.kind === 'system' ? 'system' : socketAddress(target.path));
+}
