@@ -1,0 +1,78 @@
+/** What a command may touch of the world; tests give it another one. */
+import { writeFileSync, writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { type BusTarget, type Connection, connect } from './connection.js';
+import type { TopTerminal } from './top.js';
+
+export interface Io {
+  env: NodeJS.ProcessEnv;
+  /** True when tables go to a terminal that shows colours. */
+  color: boolean;
+  out(data: string | Buffer): void;
+  error(text: string): void;
+  connect(target: BusTarget): Promise<Connection>;
+  /** Throws the system's error. */
+  writeFile(path: string, data: Buffer): void;
+  terminal: TopTerminal;
+}
+
+/** The real world. */
+export function processIo(): Io {
+  const isTerminal = isatty(1);
+  const out = (data: string | Buffer) => writeAll(1, Buffer.from(data));
+  return {
+    env: process.env,
+    color: isTerminal && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
+    out,
+    error: (text) => writeAll(2, Buffer.from(text)),
+    connect,
+    writeFile: (path, data) => writeFileSync(path, data),
+    terminal: {
+      live: isTerminal && process.env.TERM !== 'dumb',
+      size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
+      write: out,
+      wait: waitUntilSignal,
+      now: () => Date.now(),
+    },
+  };
+}
+
+/** Writes synchronously, so that nothing is lost when the process ends; a pipe that is full is waited for. */
+function writeAll(fd: number, data: Buffer): void {
+  for (let offset = 0; offset < data.length; ) {
+    try {
+      offset += writeSync(fd, data, offset);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') {
+        // Whoever read, such as `head`, has enough.
+        process.exit(0);
+      }
+      if (code !== 'EAGAIN') {
+        throw error;
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+let ended = false;
+
+/** Waits for the time, or until the user ends the program; then resolves to false at once, from then on. */
+function waitUntilSignal(ms: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      clearTimeout(timer);
+      process.off('SIGINT', end);
+      process.off('SIGTERM', end);
+      resolve(!ended);
+    };
+    const end = (): void => {
+      ended = true;
+      finish();
+    };
+    const timer = setTimeout(finish, ended ? 0 : ms);
+    process.once('SIGINT', end);
+    process.once('SIGTERM', end);
+  });
+}

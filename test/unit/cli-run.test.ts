@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { AssignRequest, StatusDocument } from '../../src/api/documents.js';
+import type { BusTarget, Connection } from '../../src/cli/connection.js';
+import { CliError, EXIT } from '../../src/cli/errors.js';
+import type { Io } from '../../src/cli/io.js';
+import { run } from '../../src/cli/program.js';
+import { status } from '../fixtures/documents.js';
+
+interface World extends Io {
+  stdout: string;
+  stderr: string;
+  calls: unknown[][];
+  files: Map<string, Buffer>;
+}
+
+function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?: CliError } = {}): World {
+  const calls: unknown[][] = [];
+  const files = new Map<string, Buffer>();
+  const act = async <T>(result: T, ...call: unknown[]): Promise<T> => {
+    calls.push(call);
+    if (change.fail !== undefined) {
+      throw change.fail;
+    }
+    return result;
+  };
+  const connection: Connection = {
+    describe: () => act(change.status ?? status(), 'describe'),
+    assign: (guest: string, request: AssignRequest) => act(undefined, 'assign', guest, request),
+    unassign: (guest: string) => act(undefined, 'unassign', guest),
+    screenshot: (output: string) => {
+      const frames = [{ guest: 'tv', plane: 0, sequence: '17' }];
+      const document = { output, width: 64, height: 48, how: 'writeback' as const, frames };
+      return act({ png: Buffer.from('PNG'), document }, 'screenshot', output);
+    },
+    close: () => calls.push(['close']),
+  };
+  return {
+    stdout: '',
+    stderr: '',
+    calls,
+    files,
+    env: change.env ?? {},
+    color: false,
+    out(data) {
+      this.stdout += data;
+    },
+    error(text) {
+      this.stderr += text;
+    },
+    connect: async (target: BusTarget) => {
+      calls.push(['connect', target]);
+      return connection;
+    },
+    writeFile: (path, data) => {
+      if (path.startsWith('/forbidden')) {
+        throw new Error(`EACCES: permission denied, open '${path}'`);
+      }
+      files.set(path, data);
+    },
+    terminal: {
+      live: false,
+      size: () => ({ columns: 80, rows: 24 }),
+      write() {},
+      wait: async () => false,
+      now: () => Date.UTC(2026, 10, 21, 8, 41, 34),
+    },
+  };
+}
+
+const USAGE: { args: string[]; says: RegExp }[] = [
+  { args: ['frob'], says: /unknown command 'frob'/ },
+  { args: ['status', 'more'], says: /too many arguments/ },
+  { args: ['status', '--jsn'], says: /unknown option '--jsn'\s.*Did you mean --json\?/ },
+  { args: ['assign'], says: /missing required argument 'guest'/ },
+  { args: ['assign', 'tv', '--area', '640'], says: /'--area <WxH\+X\+Y>'.* It is WIDTHxHEIGHT\+X\+Y/ },
+  {
+    args: ['assign', 'tv', '--plane', '0'],
+    says: /It is auto, primary, overlay, cursor, or the id of a plane/,
+  },
+  { args: ['assign', 'tv', '--plane', '4294967296'], says: /It is auto, primary/ },
+  { args: ['top', '--interval', '0'], says: /from 0\.1 to 3600/ },
+  {
+    args: ['screenshot', 'DP-1', '-o', '-', '--json'],
+    says: /--json and the picture cannot both go to stdout/,
+  },
+  { args: ['status', '--bus', '/x', '--system'], says: /--system and --bus exclude each other/ },
+  { args: [], says: /Usage: scanoutctl/ },
+];
+
+for (const { args, says } of USAGE) {
+  test(`"scanoutctl ${args.join(' ')}" is wrong use`, async () => {
+    const io = world();
+    assert.equal(await run(args, io), EXIT.usage);
+    assert.match(io.stderr, says);
+    assert.equal(io.stdout, '');
+    assert.deepEqual(io.calls, []);
+  });
+}
+
+for (const args of [['--help'], ['--version'], ['help', 'top'], ['assign', '--help']]) {
+  test(`"scanoutctl ${args.join(' ')}" goes to stdout`, async () => {
+    const io = world();
+    assert.equal(await run(args, io), EXIT.ok);
+    assert.notEqual(io.stdout, '');
+    assert.equal(io.stderr, '');
+  });
+}
+
+for (const name of ['status', 'outputs', 'guests', 'assign', 'unassign', 'screenshot', 'top', 'check']) {
+  test(`the help of ${name} has examples and --json`, async () => {
+    const io = world();
+    await run([name, '--help'], io);
+    assert.match(io.stdout, /--json/);
+    assert.match(io.stdout, new RegExp(`\nExamples:\n  scanoutctl ${name}`));
+  });
+}
+
+const DOCUMENTS: { args: string[]; document: unknown }[] = [
+  { args: ['status'], document: status() },
+  { args: ['outputs'], document: status().outputs },
+  { args: ['outputs', 'DP-1'], document: status().outputs[1] },
+  { args: ['guests'], document: status().guests },
+  { args: ['guests', 'clock'], document: status().guests[1] },
+  { args: ['assign', 'tv', 'HDMI-A-1'], document: status().guests[0] },
+  { args: ['unassign', 'tv'], document: status().guests[0] },
+];
+
+for (const { args, document } of DOCUMENTS) {
+  test(`"scanoutctl ${args.join(' ')}" prints text, and with --json its document`, async () => {
+    const text = world();
+    assert.equal(await run(args, text), EXIT.ok);
+    assert.match(text.stdout, /HDMI-A-1|DP-1|clock/);
+    const json = world();
+    assert.equal(await run([...args, '--json'], json), EXIT.ok);
+    assert.deepEqual(JSON.parse(json.stdout), document);
+    assert.deepEqual(json.calls.at(-1), ['close']);
+  });
+}
+
+test('the bus is that of the option, else of the environment, else the default', async () => {
+  const targets: unknown[] = [];
+  for (const [args, env] of [
+    [['--bus', '/a', 'status'], { SCANOUTD_BUS: '/b' }],
+    [['status', '--bus', '/a'], {}],
+    [['status'], { SCANOUTD_BUS: '/b' }],
+    [['status'], { SCANOUTD_BUS: '' }],
+    [['status', '--system'], { SCANOUTD_BUS: '/b' }],
+  ] as const) {
+    const io = world({ env });
+    await run(args, io);
+    targets.push(io.calls[0]?.[1]);
+  }
+  const socket = (path: string) => ({ kind: 'socket', path });
+  assert.deepEqual(targets, [
+    socket('/a'),
+    socket('/a'),
+    socket('/b'),
+    socket('/run/scanoutd/bus'),
+    { kind: 'system' },
+  ]);
+});
+
+test('an assignment sends what was said and nothing else', async () => {
+  for (const [args, request] of [
+    [['tv'], {}],
+    [['tv', 'DP-1'], { output: 'DP-1' }],
+    [['tv', '--plane', '31'], { plane: 31 }],
+    [
+      ['tv', 'DP-1', '--plane', 'overlay', '--area', '640x360+20+10'],
+      { output: 'DP-1', plane: 'overlay', area: { x: 20, y: 10, width: 640, height: 360 } },
+    ],
+  ] as const) {
+    const io = world();
+    await run(['assign', ...args], io);
+    assert.deepEqual(io.calls[1], ['assign', 'tv', request]);
+  }
+});
+
+test('an assignment of a guest that is yet to come is told as such', async () => {
+  const io = world({ status: status({ guests: [] }) });
+  assert.equal(await run(['assign', 'tv', 'DP-1'], io), EXIT.ok);
+  assert.equal(io.stdout, 'tv: not connected\n');
+});
+
+test('a name that is unknown is answered with those that are known', async () => {
+  const io = world();
+  assert.equal(await run(['outputs', 'VGA-1'], io), EXIT.refused);
+  assert.equal(io.stderr, 'scanoutctl: no output "VGA-1"\n  There are HDMI-A-1, DP-1, DP-2.\n');
+  const none = world({ status: status({ guests: [] }) });
+  assert.equal(await run(['guests', 'tv'], none), EXIT.refused);
+  assert.equal(none.stderr, 'scanoutctl: no guest "tv"\n  There is none.\n');
+});
+
+test('a refusal is told on stderr, and the connection closed', async () => {
+  const io = world({ fail: new CliError(EXIT.refused, 'the daemon refused: no such output', 'Do this.') });
+  assert.equal(await run(['assign', 'tv', 'X-1'], io), EXIT.refused);
+  assert.equal(io.stderr, 'scanoutctl: the daemon refused: no such output\n  Do this.\n');
+  assert.equal(io.stdout, '');
+  assert.deepEqual(io.calls.at(-1), ['close']);
+});
+
+test('a screenshot goes to the file, and says how it was taken', async () => {
+  const io = world();
+  assert.equal(await run(['screenshot', 'HDMI-A-1', '-o', 'a.png'], io), EXIT.ok);
+  assert.equal(io.stdout, 'a.png: HDMI-A-1, 64x48, by writeback\n');
+  assert.equal(String(io.files.get('a.png')), 'PNG');
+});
+
+test('a screenshot without a file name gets one that does not overwrite the former', async () => {
+  const io = world();
+  await run(['screenshot', 'HDMI-A-1', '--json'], io);
+  assert.equal(JSON.parse(io.stdout).file, 'HDMI-A-1-20261121-084134.png');
+  assert.deepEqual([...io.files.keys()], ['HDMI-A-1-20261121-084134.png']);
+});
+
+test('a screenshot to stdout is nothing but the picture', async () => {
+  const io = world();
+  assert.equal(await run(['screenshot', 'HDMI-A-1', '-o', '-'], io), EXIT.ok);
+  assert.equal(io.stdout, 'PNG');
+});
+
+test('a file that cannot be written is an error', async () => {
+  const io = world();
+  assert.equal(await run(['screenshot', 'HDMI-A-1', '-o', '/forbidden/a.png'], io), EXIT.refused);
+  assert.match(
+    io.stderr,
+    /^scanoutctl: cannot write \/forbidden\/a.png: EACCES: .*\n {2}Name another file with -o\.\n$/,
+  );
+});
