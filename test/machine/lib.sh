@@ -2,6 +2,9 @@
 # What build, compile and run share: where the machine is kept, how it is named, how to work in its tree.
 # Not part of the recipe's hash, so nothing here may change what build makes.
 
+# Where a user who is not root does not look for chroot, mke2fs and the like
+PATH=$PATH:/usr/sbin:/sbin
+
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034 # used by the scripts that source this
 project=$(cd "$here/../.." && pwd)
