@@ -35,7 +35,7 @@ export interface DaemonConfig {
   busSocket: string;
   systemBus: 'auto' | 'on' | 'off';
   logLevel: LogLevel;
-  /** SCHED_FIFO priority, 1 to 99, or 0 for none. */
+  /** Real-time priority, 1 to 99, or 0 for none. */
   realtimePriority: number;
 }
 

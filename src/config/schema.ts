@@ -85,7 +85,7 @@ const daemon = key(
     realtime_priority: key(
       z.int().min(0).max(99),
       'a whole number from 0 to 99',
-      'SCHED_FIFO priority of the flip threads; 0: no real-time scheduling.',
+      'Real-time priority of the flip threads; 0: no real-time scheduling.',
     ).default(10),
   }),
   'a table, written [daemon]',
