@@ -1,8 +1,9 @@
 /** What a command may touch of the world; tests give it another one. */
 import { writeFileSync, writeSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { type BusTarget, type Connection, connect } from './connection.js';
-import type { TopTerminal } from './top.js';
+import { ended, type TopTerminal } from './top.js';
 
 export interface Io {
   env: NodeJS.ProcessEnv;
@@ -31,7 +32,8 @@ export function processIo(): Io {
       live: isTerminal && process.env.TERM !== 'dumb',
       size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
       write: out,
-      wait: waitUntilSignal,
+      sleep: (ms) => setTimeout(ms),
+      untilEnded,
       now: () => Date.now(),
     },
   };
@@ -56,23 +58,14 @@ function writeAll(fd: number, data: Buffer): void {
   }
 }
 
-let ended = false;
+let end: Promise<typeof ended> | null = null;
 
-/** Waits for the time, or until the user ends the program; then resolves to false at once, from then on. */
-function waitUntilSignal(ms: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      clearTimeout(timer);
-      process.off('SIGINT', end);
-      process.off('SIGTERM', end);
-      resolve(!ended);
-    };
-    const end = (): void => {
-      ended = true;
-      finish();
-    };
-    const timer = setTimeout(finish, ended ? 0 : ms);
-    process.once('SIGINT', end);
-    process.once('SIGTERM', end);
+/** From the first call on, signals that end a program only say so here; the program puts the terminal back. */
+function untilEnded<T>(work: Promise<T>): Promise<T | typeof ended> {
+  end ??= new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+      process.on(signal, () => resolve(ended));
+    }
   });
+  return Promise.race([end, work]);
 }

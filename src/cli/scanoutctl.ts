@@ -3,4 +3,5 @@
 import { processIo } from './io.js';
 import { run } from './program.js';
 
-process.exitCode = await run(process.argv.slice(2), processIo());
+// All output is written by now; what still runs, such as a call that nobody waits for, is not worth waiting for.
+process.exit(await run(process.argv.slice(2), processIo()));

@@ -47,13 +47,16 @@ export interface Sample {
   status: StatusDocument;
 }
 
+export const ended = Symbol('ended');
+
 export interface TopTerminal {
   /** True: the table is redrawn in place. */
   live: boolean;
   size(): { columns: number; rows: number };
   write(text: string): void;
-  /** Resolves to false when it is time to end. */
-  wait(ms: number): Promise<boolean>;
+  sleep(ms: number): Promise<void>;
+  /** What `work` gives, or `ended` as soon as the user wants to end. */
+  untilEnded<T>(work: Promise<T>): Promise<T | typeof ended>;
   now(): number;
 }
 
@@ -67,31 +70,35 @@ export interface TopOptions {
 const ENTER = '\x1b[?1049h\x1b[?25l';
 const LEAVE = '\x1b[?25h\x1b[?1049l';
 
-/** Draws until `wait` says that it is over. Errors of `describe` pass through, the terminal as it was before. */
+/** Draws until the user ends it. Errors of `describe` pass through, the terminal as it was before. */
 export async function runTop(
   describe: () => Promise<StatusDocument>,
   terminal: TopTerminal,
   options: TopOptions,
 ): Promise<void> {
   const live = terminal.live && !options.json && !options.once;
-  let before: Sample = { at: terminal.now(), status: await describe() };
-  if (live) {
-    terminal.write(ENTER);
-  }
+  let before: Sample | null = null;
   try {
-    if (!options.once) {
-      draw(compare(null, before), terminal, options, live);
-    }
-    while (await terminal.wait(options.intervalMs)) {
-      const sample = { at: terminal.now(), status: await describe() };
-      draw(compare(before, sample), terminal, options, live);
+    for (;;) {
+      const status = await terminal.untilEnded(describe());
+      if (status === ended) {
+        return;
+      }
+      const sample = { at: terminal.now(), status };
+      if (live && before === null) {
+        terminal.write(ENTER);
+      }
+      if (before !== null || !options.once) {
+        draw(compare(before, sample), terminal, options, live);
+      }
+      const isLast = before !== null && options.once;
       before = sample;
-      if (options.once) {
+      if (isLast || (await terminal.untilEnded(terminal.sleep(options.intervalMs))) === ended) {
         return;
       }
     }
   } finally {
-    if (live) {
+    if (live && before !== null) {
       terminal.write(LEAVE);
     }
   }

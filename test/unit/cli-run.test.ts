@@ -62,7 +62,8 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       live: false,
       size: () => ({ columns: 80, rows: 24 }),
       write() {},
-      wait: async () => false,
+      sleep: async () => {},
+      untilEnded: (work) => work,
       now: () => Date.UTC(2026, 10, 21, 8, 41, 34),
     },
   };
@@ -198,6 +199,13 @@ test('a refusal is told on stderr, and the connection closed', async () => {
   assert.equal(io.stderr, 'scanoutctl: the daemon refused: no such output\n  Do this.\n');
   assert.equal(io.stdout, '');
   assert.deepEqual(io.calls.at(-1), ['close']);
+});
+
+test('top --once asks twice', async () => {
+  const io = world();
+  assert.equal(await run(['top', '--once'], io), EXIT.ok);
+  const names = io.calls.map(([name]) => name);
+  assert.deepEqual(names, ['connect', 'describe', 'describe', 'close']);
 });
 
 test('a screenshot goes to the file, and says how it was taken', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compare, formatTop, redraw, runTop, type TopTerminal } from '../../src/cli/top.js';
+import { compare, ended, formatTop, redraw, runTop, type TopTerminal } from '../../src/cli/top.js';
 import { guest, output, plane, status } from '../fixtures/documents.js';
 
 const FIRST = { at: 1_000_000, status: status({ guests: [guest()], outputs: [output()] }) };
@@ -22,9 +22,13 @@ function terminal(rounds: number, live = false): TopTerminal & { text: string } 
     write(text) {
       this.text += text;
     },
-    wait: async (ms) => {
+    sleep: async (ms) => {
       now += ms;
-      return left-- > 0;
+      left--;
+    },
+    untilEnded: async (work) => {
+      const result = await work;
+      return left < 0 ? ended : result;
     },
     now: () => now,
   };
