@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace scanout::kms {
@@ -23,6 +24,10 @@ public:
   [[nodiscard]] bool empty() const noexcept { return property_count_ == 0; }
   /// How many property values are in it.
   [[nodiscard]] size_t size() const noexcept { return property_count_; }
+  /// The objects in the order they were added, for messages; one that was returned to stands there again.
+  [[nodiscard]] std::span<const uint32_t> objects() const noexcept {
+    return {objects_.data(), object_count_};
+  }
 
   /// Object or property 0, an id that was looked up and not found, fails the request with -ENOENT; one that
   /// is full fails with -E2BIG.
