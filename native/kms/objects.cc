@@ -137,7 +137,7 @@ std::vector<std::byte> get_edid(int fd, uint32_t connector) {
 std::vector<uint32_t> get_writeback_formats(int fd, uint32_t connector) {
   const auto blob = blob_of(fd, connector, "WRITEBACK_PIXEL_FORMATS");
   std::vector<uint32_t> formats(blob.size() / sizeof(uint32_t));
-  std::memcpy(formats.data(), blob.data(), formats.size() * sizeof(uint32_t));
+  if (!formats.empty()) std::memcpy(formats.data(), blob.data(), formats.size() * sizeof(uint32_t));
   return formats;
 }
 
