@@ -30,7 +30,8 @@ export function processIo(): Io {
     writeFile: (path, data) => writeFileSync(path, data),
     terminal: {
       live: isTerminal && process.env.TERM !== 'dumb',
-      size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
+      // A terminal without a size, such as a serial line, says 0.
+      size: () => ({ columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 }),
       write: out,
       sleep: (ms) => setTimeout(ms),
       untilEnded,
