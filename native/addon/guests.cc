@@ -1,5 +1,7 @@
 // The class SocketGuest: the hot half of a socket guest.
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "addon/addon.h"
 #include "addon/flip.h"
@@ -14,6 +16,7 @@ class SocketGuest : public Napi::ObjectWrap<SocketGuest> {
 public:
   explicit SocketGuest(const Napi::CallbackInfo& info);
   Napi::Value page_fd(const Napi::CallbackInfo& info);
+  Napi::Value fence_fd(const Napi::CallbackInfo& info);
   Napi::Value set_area(const Napi::CallbackInfo& info);
   Napi::Value set_mode(const Napi::CallbackInfo& info);
   Napi::Value add_buffer(const Napi::CallbackInfo& info);
@@ -25,6 +28,7 @@ public:
   static Napi::FunctionReference* constructor;
 
 private:
+  base::UniqueFd fence_end_; // the guest's end, until it is handed out
   guests::SocketGuest& guest() { return static_cast<guests::SocketGuest&>(holder.producer(Env())); }
   uint32_t plane(const Napi::Value& value) {
     const uint32_t index = to_u32(value, "plane");
@@ -52,8 +56,12 @@ SocketGuest::SocketGuest(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Sock
     guests::SocketGuest::Descriptors descriptors{take_eventfd(options.Get("kick"), "kick eventfd"),
                                                  take_eventfd(options.Get("release"), "release eventfd"),
                                                  {}};
-    const Napi::Value fence = options.Get("fenceSocket");
-    if (!fence.IsUndefined()) descriptors.fence_socket = take_fd(fence, "options.fenceSocket");
+    if (to_bool(options.Get("fences"), "options.fences")) {
+      int ends[2];
+      base::check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair", "fence socket");
+      descriptors.fence_socket.reset(ends[0]);
+      fence_end_.reset(ends[1]);
+    }
     holder.enter(
         info.Env(), info[0],
         std::make_unique<guests::SocketGuest>(first_stream, planes, std::move(descriptors), *engine));
@@ -65,6 +73,10 @@ Napi::Value SocketGuest::page_fd(const Napi::CallbackInfo& info) {
     return wrap_fd(info.Env(), base::UniqueFd(base::check(fcntl(guest().page_fd(), F_DUPFD_CLOEXEC, 3),
                                                           "fcntl(F_DUPFD_CLOEXEC)", "flip page")));
   });
+}
+
+Napi::Value SocketGuest::fence_fd(const Napi::CallbackInfo& info) {
+  return fence_end_ ? wrap_fd(info.Env(), std::move(fence_end_)) : info.Env().Null();
 }
 
 Napi::Value SocketGuest::set_area(const Napi::CallbackInfo& info) {
@@ -140,6 +152,7 @@ Napi::Value SocketGuest::stats(const Napi::CallbackInfo& info) {
     set("missed", stats.missed);
     set("refused", stats.refused);
     set("copied", stats.copied);
+    object.Set("newestBuffer", stats.newest_buffer.load(std::memory_order_relaxed));
     return object;
   });
 }
@@ -158,6 +171,15 @@ Napi::Value fd_kind(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), kind);
 }
 
+// In bytes; dma-bufs say it by lseek(2) (Documentation/driver-api/dma-buf.rst).
+Napi::Value dma_buf_size(const Napi::CallbackInfo& info) {
+  const int fd = borrow_fd(info[0], "fd");
+  if (!base::is_dma_buf(fd)) throw base::SystemError(EINVAL, "lseek", "fd", "no dma-buf");
+  const off_t size = base::check(lseek(fd, 0, SEEK_END), "lseek", "dma-buf");
+  base::check(lseek(fd, 0, SEEK_SET), "lseek", "dma-buf");
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
 Napi::Value close_untrusted(const Napi::CallbackInfo& info) {
   base::close_untrusted(take_fd(info[0], "fd").release());
   return info.Env().Undefined();
@@ -169,10 +191,10 @@ void init_guests(Napi::Env env, Napi::Object exports) {
   using G = SocketGuest;
   const Napi::Function guest = G::DefineClass(
       env, "SocketGuest",
-      {G::InstanceMethod<&G::page_fd>("pageFd"), G::InstanceMethod<&G::set_area>("setArea"),
-       G::InstanceMethod<&G::set_mode>("setMode"), G::InstanceMethod<&G::add_buffer>("addBuffer"),
-       G::InstanceMethod<&G::retire_buffer>("retireBuffer"), G::InstanceMethod<&G::stats>("stats"),
-       G::InstanceMethod<&G::leave>("leave")});
+      {G::InstanceMethod<&G::page_fd>("pageFd"), G::InstanceMethod<&G::fence_fd>("fenceFd"),
+       G::InstanceMethod<&G::set_area>("setArea"), G::InstanceMethod<&G::set_mode>("setMode"),
+       G::InstanceMethod<&G::add_buffer>("addBuffer"), G::InstanceMethod<&G::retire_buffer>("retireBuffer"),
+       G::InstanceMethod<&G::stats>("stats"), G::InstanceMethod<&G::leave>("leave")});
   G::constructor = new Napi::FunctionReference(Napi::Persistent(guest));
   G::constructor->SuppressDestruct();
   register_producer_class([](const Napi::Object& object) -> ProducerHolder* {
@@ -181,6 +203,7 @@ void init_guests(Napi::Env env, Napi::Object exports) {
   });
   exports.Set("SocketGuest", guest);
   export_function<fd_kind>(exports, "fdKind");
+  export_function<dma_buf_size>(exports, "dmaBufSize");
   export_function<close_untrusted>(exports, "closeUntrusted");
 }
 

@@ -164,6 +164,7 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
     Buffer& buffer = buffers_[frame.buffer];
     ++buffer.uses;
     buffer.newest_use = std::max(buffer.newest_use, entry.sequence);
+    stats_[plane].newest_buffer.store(static_cast<int32_t>(frame.buffer), std::memory_order_relaxed);
   }
   publish(plane);
   if (fifo) engine_.signaller().add(descriptors_.release.get()); // the slot is free: the guest may go on

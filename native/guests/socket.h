@@ -33,6 +33,7 @@ private:
 /// Counters of one plane of a guest that any thread may read.
 struct PlaneStats {
   std::atomic<uint64_t> taken{0}, flips{0}, superseded{0}, missed{0}, refused{0}, copied{0};
+  std::atomic<int32_t> newest_buffer{-1}; // of the newest frame taken
 };
 
 /// A buffer that the guest registered.

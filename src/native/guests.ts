@@ -11,6 +11,8 @@ export interface GuestPlaneStats {
   missed: number;
   refused: number;
   copied: number;
+  /** Of the newest frame taken, -1 for none. */
+  newestBuffer: number;
 }
 
 export interface SocketGuestOptions {
@@ -21,14 +23,16 @@ export interface SocketGuestOptions {
   /** Eventfds from the guest; taken over. A descriptor of another kind throws. */
   kick: Fd;
   release: Fd;
-  /** The daemon's end of the fence socket; taken over. */
-  fenceSocket?: Fd;
+  /** Whether to make a fence socket. */
+  fences: boolean;
 }
 
 /** Takes frames from a guest's flip page on the flip thread. */
 export interface SocketGuest extends Producer {
   /** A new descriptor of the flip page, to be sent to the guest. */
   pageFd(): Fd;
+  /** The guest's end of the fence socket: once, then null; null without one. */
+  fenceFd(): Fd | null;
   /** The guest's place on its CRTC, in pixels; what it shows is moved there and clipped to it. */
   setArea(x1: number, y1: number, x2: number, y2: number): Promise<void>;
   /** Present mode by number of the protocol: 0 mailbox, 1 fifo, 2 async. */
@@ -43,11 +47,12 @@ export interface SocketGuest extends Producer {
 interface GuestExports {
   SocketGuest: new (engine: FlipEngine, options: SocketGuestOptions) => SocketGuest;
   fdKind(fd: Fd): 'eventfd' | 'sync_file' | 'dma-buf' | 'other';
+  dmaBufSize(fd: Fd): number;
   closeUntrusted(fd: Fd): void;
 }
 
 /**
  * `fdKind` asks procfs, never the file itself, which may be a hostile file system's. `closeUntrusted` closes a
- * descriptor from a guest whose own close could block.
+ * descriptor from a guest whose own close could block. `dmaBufSize` is in bytes, and throws for other descriptors.
  */
-export const { SocketGuest, fdKind, closeUntrusted } = addon as unknown as GuestExports;
+export const { SocketGuest, fdKind, dmaBufSize, closeUntrusted } = addon as unknown as GuestExports;
