@@ -24,6 +24,8 @@ export interface Layer {
   covers: boolean;
   /** Only these planes may show it (configuration); null: any. */
   allowed: readonly number[] | null;
+  /** Planes that refused this very layout in a commit, and the errno: a passed test is not trusted again. */
+  refusedBy: ReadonlyMap<number, number>;
   /** Plane that shows it now, tried first so that nothing moves without need. */
   current: number | null;
 }
@@ -146,6 +148,8 @@ function obstacleTo(layer: Layer, plane: PlaneInfo): string | null {
   if (layer.allowed !== null && !layer.allowed.includes(plane.id))
     return 'configuration: another plane is wanted';
   if (!layer.importable) return 'import: the display made no framebuffer of its buffers';
+  const errno = layer.refusedBy.get(plane.id);
+  if (errno !== undefined) return `commit: ${plane.type} plane ${plane.id} refused its frame, errno ${errno}`;
   if (!planeTakes(plane, layer.fourcc, layer.modifier)) {
     return `format: ${plane.type} plane ${plane.id} does not list ${formatName(layer.fourcc, layer.modifier)}`;
   }

@@ -31,6 +31,8 @@ export interface ConnectorInfo {
   connected: boolean;
   writeback: boolean;
   possibleCrtcs: number;
+  /** CRTC that the kernel has it on, 0 for none. */
+  crtc: number;
   modes: ModeInfo[];
   identity: EdidIdentity | null;
   properties: PropertyIds;
@@ -40,6 +42,8 @@ export interface PlaneInfo {
   id: number;
   type: PlaneType;
   possibleCrtcs: number;
+  /** CRTC that the kernel has it on, 0 for none. */
+  crtc: number;
   /** Modifiers by fourcc; an empty list where the driver has no IN_FORMATS: no modifier may be given then. */
   formats: ReadonlyMap<number, readonly bigint[]>;
   /** Stacking order where the driver says one, else by type: primary below overlays below cursors. */

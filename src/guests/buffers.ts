@@ -1,0 +1,164 @@
+/** A guest's buffers: every field checked before anything is imported, and one owner for each descriptor. */
+import type { BufferLayout, CardDevice, ImportedBuffer } from '../kms/device.js';
+import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../kms/topology.js';
+import { type Fd, isSystemError } from '../native/base.js';
+import { closeUntrusted, dmaBufSize, fdKind, type SocketGuest } from '../native/guests.js';
+import { layoutEnd, type PixelFormat, pixelFormats } from '../native/pixels.js';
+import type { GuestBuffer } from './guest.js';
+import { type AddBuffer, Code, ProtocolError } from './protocol.js';
+
+const FORMATS = new Map(pixelFormats().map((format) => [format.fourcc, format]));
+
+interface Registered extends GuestBuffer {
+  imported: ImportedBuffer | null;
+  retiring: boolean;
+}
+
+export class GuestBuffers {
+  private readonly buffers = new Map<number, Registered>();
+
+  constructor(
+    private readonly device: CardDevice,
+    private readonly limit: number,
+  ) {}
+
+  get size(): number {
+    return this.buffers.size;
+  }
+
+  get(id: number): GuestBuffer | null {
+    return this.buffers.get(id) ?? null;
+  }
+
+  values(): Iterable<GuestBuffer> {
+    return this.buffers.values();
+  }
+
+  /** Takes the descriptors over, whatever comes of it. Throws a ProtocolError. */
+  async add(native: SocketGuest, message: AddBuffer, fds: Fd[]): Promise<void> {
+    let buffer: Registered | null = null;
+    try {
+      buffer = this.check(message, fds);
+      this.buffers.set(buffer.id, buffer);
+      await native.addBuffer(buffer.id, buffer.framebuffer, message.width, message.height);
+    } catch (error) {
+      if (buffer !== null) this.buffers.delete(buffer.id);
+      buffer?.imported?.release();
+      for (const fd of fds) discard(fd);
+      throw error;
+    }
+  }
+
+  private check(message: AddBuffer, fds: readonly Fd[]): Registered {
+    const { buffer: id } = message;
+    if (this.buffers.has(id)) throw new ProtocolError(Code.badBuffer, `buffer ${id} is in use`);
+    if (this.buffers.size >= this.limit) {
+      throw new ProtocolError(Code.busy, `a guest has at most ${this.limit} buffers here (max_buffers)`);
+    }
+    const format = FORMATS.get(message.fourcc);
+    if (format === undefined) {
+      throw new ProtocolError(Code.badFormat, `fourcc 0x${message.fourcc.toString(16)} is unknown`);
+    }
+    const sizes = fds.map((fd, i) => sizeOf(fd, i));
+    checkLayout(message, format, sizes);
+    const layout: BufferLayout = {
+      width: message.width,
+      height: message.height,
+      fourcc: message.fourcc,
+      modifier: message.modifier,
+      strides: message.strides.slice(0, message.planeCount),
+      offsets: message.offsets.slice(0, message.planeCount),
+    };
+    const imported = this.import(layout, fds, format);
+    return { id, layout, fds, retiring: false, ...imported };
+  }
+
+  /** What the display refuses can still be copied, if its pixels can be read. */
+  private import(
+    layout: BufferLayout,
+    fds: readonly Fd[],
+    format: PixelFormat,
+  ): Pick<Registered, 'imported' | 'framebuffer' | 'reason' | 'errno'> {
+    try {
+      const imported = this.device.importBuffer(fds, layout);
+      return { imported, framebuffer: imported.id, reason: '', errno: 0 };
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      if (isLinear(layout.modifier) && format.convertible) {
+        return { imported: null, framebuffer: 0, reason: `import: ${error.message}`, errno: error.errno };
+      }
+      throw new ImportError(error.message, error.errno);
+    }
+  }
+
+  /** Resolves when nothing shows the buffer any more. Throws a ProtocolError. */
+  async remove(native: SocketGuest, id: number): Promise<void> {
+    const buffer = this.buffers.get(id);
+    if (buffer === undefined || buffer.retiring) {
+      throw new ProtocolError(Code.badBuffer, `there is no buffer ${id}`);
+    }
+    buffer.retiring = true;
+    await native.retireBuffer(id);
+    this.free(buffer);
+  }
+
+  /** After the native half has left: nothing shows any of them. */
+  freeAll(): void {
+    for (const buffer of [...this.buffers.values()]) this.free(buffer);
+  }
+
+  private free(buffer: Registered): void {
+    if (!this.buffers.delete(buffer.id)) return;
+    buffer.imported?.release();
+    for (const fd of buffer.fds) fd.close();
+  }
+}
+
+/** The display refused a buffer that cannot be copied either. */
+export class ImportError extends ProtocolError {
+  constructor(
+    text: string,
+    readonly errno: number,
+  ) {
+    super(Code.importFailed, text);
+  }
+}
+
+/** Closes a descriptor from a guest; one that may be anything is closed elsewhere. */
+export function discard(fd: Fd): void {
+  if (fd.closed) return;
+  if (fdKind(fd) === 'other') closeUntrusted(fd);
+  else fd.close();
+}
+
+function isLinear(modifier: bigint): boolean {
+  return modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
+}
+
+function sizeOf(fd: Fd, index: number): number {
+  if (fdKind(fd) !== 'dma-buf') throw new ProtocolError(Code.badFd, `descriptor ${index} is no dma-buf`);
+  return dmaBufSize(fd);
+}
+
+function checkLayout(message: AddBuffer, format: PixelFormat, sizes: readonly number[]): void {
+  const { planeCount, width, height } = message;
+  const linear = isLinear(message.modifier);
+  // Modifiers may add planes of their own, such as compression data; their layout is the driver's to check.
+  if (linear ? planeCount !== format.planes.length : planeCount < format.planes.length) {
+    const text = `${format.name} has ${format.planes.length} memory planes, got ${planeCount}`;
+    throw new ProtocolError(Code.badFormat, text);
+  }
+  for (let plane = 0; plane < planeCount; plane++) {
+    const size = sizes[sizes.length === 1 ? 0 : plane] ?? 0;
+    const stride = message.strides[plane] ?? 0;
+    const offset = message.offsets[plane] ?? 0;
+    const needed = linear ? layoutEnd(format, plane, width, height, stride, offset) : BigInt(offset) + 1n;
+    if (needed === null) {
+      throw new ProtocolError(Code.badLayout, `plane ${plane}: stride ${stride} is too small for ${width} pixels`);
+    }
+    if (needed > BigInt(size)) {
+      const text = `plane ${plane}: offset ${offset} and stride ${stride} need ${needed} bytes, the dma-buf has ${size}`;
+      throw new ProtocolError(Code.badLayout, text);
+    }
+  }
+}

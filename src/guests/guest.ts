@@ -1,0 +1,65 @@
+/** A guest as the rest of the daemon sees it, whatever its kind. */
+import type { GuestDocument, PlaneState } from '../api/documents.js';
+import type { Area, PlaneRequest } from '../config/config.js';
+import type { BufferLayout } from '../kms/device.js';
+import type { Fd } from '../native/base.js';
+import type { Producer } from '../native/flip.js';
+
+/** A guest's own plane and how it is shown at the moment. */
+export interface GuestPlane {
+  readonly index: number;
+  readonly kind: 'primary' | 'overlay' | 'cursor';
+  /** Id of its stream in the engine. */
+  readonly stream: number;
+}
+
+/** How a plane is shown, and why not directly. */
+export interface PlaneShown {
+  state: PlaneState;
+  /** Hardware plane, or null. */
+  plane: number | null;
+  reason: string;
+  errno: number;
+}
+
+/** A buffer that a guest has registered. */
+export interface GuestBuffer {
+  readonly id: number;
+  readonly layout: BufferLayout;
+  /** Framebuffer id, or 0 when the display made none. */
+  readonly framebuffer: number;
+  /** Why there is no framebuffer: stage and errno. Empty when there is one. */
+  readonly reason: string;
+  readonly errno: number;
+  /** Its dma-bufs, for the shadow copy; owned by the guest. */
+  readonly fds: readonly Fd[];
+}
+
+/** Where a guest is shown. */
+export interface GuestPlace {
+  output: string;
+  area: Area;
+  refreshMhz: number;
+}
+
+export interface Guest {
+  readonly name: string;
+  /** Stacking among the guests of one output; higher is above. */
+  readonly z: number;
+  readonly producer: Producer;
+  readonly planes: readonly GuestPlane[];
+  /** Which hardware planes its lowest plane may have. */
+  readonly planeRequest: PlaneRequest;
+  /** Part of the output that it is to fill; null: all of it. */
+  readonly areaRequest: Area | null;
+  buffer(id: number): GuestBuffer | null;
+  buffers(): Iterable<GuestBuffer>;
+  /** The output shows it from now on, or no output does (null). */
+  placed(place: GuestPlace | null): Promise<void>;
+  shown(plane: number, how: PlaneShown): void;
+  /** Async flips do not work for a stream; it goes on in step with the vblank. */
+  asyncRefused(stream: number, code: string): void;
+  /** Formats that the plane would show without a copy. */
+  formats(plane: number, formats: readonly { fourcc: number; modifier: bigint }[]): void;
+  document(): GuestDocument;
+}

@@ -1,0 +1,264 @@
+/** One card: its device, its flip thread, and its outputs as monitors come and go. */
+import type { CardDocument } from '../api/documents.js';
+import type { Config } from '../config/config.js';
+import { outputSettings } from '../config/match.js';
+import type { Guest } from '../guests/guest.js';
+import { isSystemError } from '../native/base.js';
+import {
+  FIRST_VIRTUAL_CRTC,
+  FlipEngine,
+  type FlipNotice,
+  Picture,
+  type PlaneProperties,
+  type Producer,
+} from '../native/flip.js';
+import type { Logger } from '../service/log.js';
+import type { CardDevice, PropertyValue } from './device.js';
+import { Lighting } from './lighting.js';
+import { Output } from './output.js';
+import { ShadowSet } from './shadows.js';
+import { assignCrtcs, assignPrimaries, type CrtcInfo, type PlaneInfo, type Topology } from './topology.js';
+
+const VIRTUAL_PERIOD_NS = 16_666_667;
+const REQUIRED_PLANE_PROPERTIES = [
+  'FB_ID',
+  'CRTC_ID',
+  'SRC_X',
+  'SRC_Y',
+  'SRC_W',
+  'SRC_H',
+  'CRTC_X',
+  'CRTC_Y',
+  'CRTC_W',
+  'CRTC_H',
+] as const;
+const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y'] as const;
+
+/** What a card tells the daemon. */
+export interface CardEvents {
+  /** Outputs came, went, were lit or went dark. */
+  changed(): void;
+  /** The guest whose stream this is, or null when it has left. */
+  guestOf(stream: number): Guest | null;
+  gone(card: Card): void;
+}
+
+export class Card {
+  readonly engine: FlipEngine;
+  readonly outputs = new Map<string, Output>();
+  readonly shadows: ShadowSet;
+  topology: Topology;
+  private readonly lighting: Lighting;
+  private readonly knownCrtcs = new Set<number>();
+  private virtualCrtcs = 0;
+  private nextStream = 1;
+  private scanning: Promise<void> = Promise.resolve();
+
+  constructor(
+    readonly device: CardDevice,
+    private config: Config,
+    private readonly events: CardEvents,
+    readonly log: Logger,
+  ) {
+    this.topology = device.readTopology();
+    this.engine = new FlipEngine(device.fd, {
+      realtimePriority: config.daemon.realtimePriority,
+      onNotice: (notice) => this.onNotice(notice),
+    });
+    this.shadows = new ShadowSet(this);
+    this.lighting = new Lighting(this);
+    if (!this.engine.realtime) {
+      log.warn({ card: this.path, reason: this.engine.realtimeReason }, 'the flip thread has no real-time priority');
+    }
+  }
+
+  get path(): string {
+    return this.device.path;
+  }
+
+  /** Ids for `count` streams in a row. */
+  newStreams(count: number): number {
+    const first = this.nextStream;
+    this.nextStream += count;
+    return first;
+  }
+
+  newPicture(): Picture {
+    return new Picture(this.engine, this.newStreams(1));
+  }
+
+  /**
+   * Reads the connectors anew and lights, changes and extinguishes outputs accordingly. Calls are done one after the
+   * other. `takeover`: put every CRTC and plane of the card in order, whatever a former master left.
+   */
+  rescan(takeover = false): Promise<void> {
+    this.scanning = this.scanning.then(() => this.scan(takeover)).catch((error: unknown) => {
+      this.log.error({ card: this.path, err: error }, 'rescan failed');
+    });
+    return this.scanning;
+  }
+
+  /** Uses another configuration from the next rescan on. */
+  configure(config: Config): void {
+    this.config = config;
+  }
+
+  private async scan(takeover: boolean): Promise<void> {
+    this.topology = this.device.readTopology();
+    const connectors = this.topology.connectors.filter(({ writeback }) => !writeback);
+    for (const connector of connectors) {
+      const settings = outputSettings(this.config, {
+        connector: connector.name,
+        card: this.path,
+        make: connector.identity?.make ?? null,
+        model: connector.identity?.model ?? null,
+        serial: connector.identity?.serial ?? null,
+      });
+      const known = this.outputs.get(connector.name);
+      if (known !== undefined) {
+        known.connector = connector;
+        known.settings = settings;
+      } else {
+        this.outputs.set(connector.name, new Output(this, connector, settings, this.shadows, this.log));
+      }
+    }
+    await this.dropVanished(new Set(connectors.map(({ name }) => name)));
+    await this.lighting.update(takeover);
+    this.events.changed();
+  }
+
+  /** Connectors of docks go away altogether. */
+  private async dropVanished(names: ReadonlySet<string>): Promise<void> {
+    for (const [name, output] of this.outputs) {
+      if (names.has(name)) continue;
+      output.reason = 'the connector is gone';
+      await this.lighting.extinguish([output]);
+      this.outputs.delete(name);
+    }
+  }
+
+  /** The CRTC of each output that is to be lit, keyed by connector id. */
+  matchCrtcs(outputs: readonly Output[]): Map<number, number> {
+    const current = new Map(
+      outputs.flatMap(({ connector, lit }) => (lit === null ? [] : [[connector.id, lit.crtc.id] as const])),
+    );
+    return assignCrtcs(
+      outputs.map(({ connector }) => connector),
+      this.topology.crtcs,
+      current,
+    );
+  }
+
+  /** Makes the CRTC known to the engine once. */
+  async useCrtc(crtc: CrtcInfo, periodNs: number): Promise<void> {
+    if (this.knownCrtcs.has(crtc.id)) return;
+    await this.engine.addCrtc(crtc.id, periodNs, 'eager');
+    this.knownCrtcs.add(crtc.id);
+  }
+
+  knowsCrtc(id: number): boolean {
+    return this.knownCrtcs.has(id);
+  }
+
+  /** Planes that an output may use: of its CRTC, no other's primary, and not in use by another output. */
+  planesFor(output: Output, crtc: CrtcInfo, primary: PlaneInfo): PlaneInfo[] {
+    const primaries = new Set([...assignPrimaries(this.topology).values()].map(({ id }) => id));
+    const others = [...this.outputs.values()].filter((one) => one !== output);
+    const taken = new Set(others.flatMap((one) => [...one.usedPlanes()]));
+    return this.topology.planes.filter(
+      ({ id, possibleCrtcs }) =>
+        (possibleCrtcs & (1 << crtc.index)) !== 0 && !taken.has(id) && (id === primary.id || !primaries.has(id)),
+    );
+  }
+
+  engineProperties(plane: PlaneInfo): PlaneProperties {
+    const properties: Partial<Record<string, number>> = {};
+    for (const name of REQUIRED_PLANE_PROPERTIES) {
+      const id = plane.properties.get(name);
+      if (id === undefined) throw new Error(`plane ${plane.id} has no property ${name}`);
+      properties[name] = id;
+    }
+    for (const name of OPTIONAL_PLANE_PROPERTIES) {
+      const id = plane.properties.get(name);
+      if (id !== undefined) properties[name] = id;
+    }
+    return properties as unknown as PlaneProperties;
+  }
+
+  test(properties: readonly PropertyValue[]): number {
+    return this.device.test(properties, false);
+  }
+
+  /** Routes a stream to a virtual CRTC, of which there are as many as the streams need. */
+  async attachVirtual(producer: Producer, stream: number): Promise<void> {
+    for (let number = 0; ; number++) {
+      const id = FIRST_VIRTUAL_CRTC + number;
+      if (number === this.virtualCrtcs) {
+        await this.engine.addCrtc(id, VIRTUAL_PERIOD_NS, 'eager');
+        this.virtualCrtcs++;
+      }
+      try {
+        await this.engine.attach(producer, stream, id, 0);
+        return;
+      } catch (error) {
+        if (!isSystemError(error) || error.code !== 'ENOSPC') throw error;
+      }
+    }
+  }
+
+  private outputOfCrtc(crtc: number): Output | undefined {
+    return [...this.outputs.values()].find(({ lit }) => lit?.crtc.id === crtc);
+  }
+
+  private onNotice(notice: FlipNotice): void {
+    const output = this.outputOfCrtc(notice.crtc);
+    if (output !== undefined && notice.errno !== 0) {
+      const { errno, code, type, count } = notice;
+      output.lastError = { errno, code, stage: type, count };
+    }
+    switch (notice.type) {
+      case 'refused':
+      case 'unrouted':
+        this.planStream(notice, output);
+        return;
+      case 'asyncRefused':
+        this.events.guestOf(notice.stream)?.asyncRefused(notice.stream, notice.code);
+        return;
+      case 'gone':
+        this.log.error({ card: this.path, ...notice }, 'an object of the display is gone');
+        void this.rescan().then(() => this.engine.resume());
+        if (notice.code === 'ENODEV' || notice.code === 'ENXIO') this.events.gone(this);
+        return;
+      case 'paused':
+        this.log.warn({ card: this.path }, 'not DRM master: nothing is committed until it is again');
+        return;
+      default:
+        this.log.warn({ card: this.path, output: output?.name, ...notice }, `flip engine: ${notice.type}`);
+    }
+  }
+
+  private planStream(notice: FlipNotice, output: Output | undefined): void {
+    const guest = this.events.guestOf(notice.stream);
+    if (guest === null) return;
+    const shown = output ?? [...this.outputs.values()].find((one) => one.shows(guest));
+    if (notice.type === 'refused') void shown?.refused(guest, notice.stream, notice.plane, notice.errno);
+    else void shown?.replan();
+  }
+
+  document(): CardDocument {
+    return {
+      path: this.path,
+      driver: this.device.driver,
+      realtime: this.engine.realtime,
+      realtimeReason: this.engine.realtimeReason,
+      paused: this.engine.paused,
+      framebuffers: this.device.framebufferCounts(),
+    };
+  }
+
+  /** Stops the flip thread and lets the card go. What is on the screen goes with the last descriptor. */
+  close(): void {
+    this.engine.close();
+    this.device.close();
+  }
+}

@@ -1,0 +1,58 @@
+/** What the daemon needs of a card's device, in the terms of the planner. Made of a KmsDevice by drm-device.ts. */
+import type { Fd } from '../native/base.js';
+import type { Topology } from './topology.js';
+
+/** One property of an atomic commit. */
+export type PropertyValue = [object: number, property: number, value: number | bigint];
+
+/** How a buffer lies in its dma-bufs; strides and offsets in bytes, one a memory plane. */
+export interface BufferLayout {
+  width: number;
+  height: number;
+  fourcc: number;
+  modifier: bigint;
+  strides: number[];
+  offsets: number[];
+}
+
+/** A framebuffer of a guest's buffer. */
+export interface ImportedBuffer {
+  readonly id: number;
+  /** Gives up this use. The framebuffer is removed with the last use; nothing may show it any more. */
+  release(): void;
+}
+
+/** A framebuffer in memory that the CPU draws into. */
+export interface DumbPicture {
+  readonly framebuffer: number;
+  readonly width: number;
+  readonly height: number;
+  /** Bytes from one row to the next. */
+  readonly stride: number;
+  /** Mapped memory; not to be touched after `destroy`. */
+  readonly pixels: Uint8Array;
+  destroy(): void;
+}
+
+export interface KernelBlob {
+  readonly id: number;
+  destroy(): void;
+}
+
+export interface CardDevice {
+  readonly path: string;
+  readonly driver: string;
+  /** The DRM descriptor, still the device's. */
+  readonly fd: Fd;
+  /** Reads everything anew, probing the connectors. Throws SystemError. */
+  readTopology(): Topology;
+  modeBlob(raw: Uint8Array): KernelBlob;
+  /** TEST_ONLY. 0, or a positive errno. */
+  test(properties: readonly PropertyValue[], allowModeset: boolean): number;
+  /** `fds`: one for all memory planes or one each; borrowed. Throws SystemError that names the stage. */
+  importBuffer(fds: readonly Fd[], layout: BufferLayout): ImportedBuffer;
+  createDumb(width: number, height: number, fourcc: number): DumbPicture;
+  framebufferCounts(): { live: number; imports: number; hits: number };
+  isMaster(): boolean;
+  close(): void;
+}
