@@ -56,7 +56,10 @@ struct plane {
   uint64_t sequence;
   uint32_t buffer;      /* of that submission, NO_BUFFER when it hides */
   uint32_t taken_entry; /* the daemon may still be copying this one */
-  uint32_t mode;        /* as asked for */
+  bool owes;            /* `damage` was never seen by the daemon: the next frame has to tell it */
+  uint32_t damage_count;
+  struct scanoutd_rect damage[SCANOUTD_MAX_DAMAGE]; /* of the newest submission */
+  uint32_t mode;                                    /* as asked for */
   uint32_t granted_mode;
 };
 
@@ -324,6 +327,7 @@ static void end_connection(struct scanoutd_client* client, int reason) {
   for (uint32_t i = 0; i < SCANOUTD_MAX_PLANES; i++) {
     client->planes[i].word = 0;
     client->planes[i].taken_entry = NO_ENTRY;
+    client->planes[i].owes = false;
     client->planes[i].granted_mode = SCANOUTD_PRESENT_MAILBOX;
   }
 }
@@ -929,8 +933,22 @@ static int check_frame(const struct scanoutd_client* client, uint32_t plane,
   return client->buffers[frame->buffer].registered ? 0 : -EAGAIN;
 }
 
-static void fill_entry(const struct scanoutd_client* client, const struct scanoutd_frame* frame,
-                       struct scanoutd_flip_entry* entry) {
+/*
+ * Damage is what changed since the frame that the daemon saw last. A frame that may come back unseen leaves
+ * its damage to the next one; telling too much is harmless, should the daemon take it after all.
+ */
+static void note_damage(struct plane* plane, const struct scanoutd_frame* frame) {
+  const bool adds = plane->word != 0 || plane->owes;
+  const uint32_t before = adds ? plane->damage_count : 0;
+  const bool everything =
+      frame->damage_count == 0 || (adds && before == 0) || frame->damage_count > SCANOUTD_MAX_DAMAGE - before;
+  plane->damage_count = everything ? 0 : before + frame->damage_count;
+  for (uint32_t i = before; i < plane->damage_count; i++)
+    plane->damage[i] = frame->damage[i - before];
+}
+
+static void fill_entry(const struct scanoutd_client* client, const struct plane* plane,
+                       const struct scanoutd_frame* frame, struct scanoutd_flip_entry* entry) {
   const bool hide = (frame->flags & SCANOUTD_FLIP_HIDE) != 0;
   const bool whole = frame->src_w == 0;
   const struct scanoutd_layout none = {0};
@@ -947,14 +965,12 @@ static void fill_entry(const struct scanoutd_client* client, const struct scanou
       .dst_y = frame->dst_y,
       .hot_x = frame->hot_x,
       .hot_y = frame->hot_y,
+      .damage_count = plane->damage_count,
   };
   filled.dst_w = frame->dst_w == 0 ? filled.src_w >> 16 : frame->dst_w;
   filled.dst_h = frame->dst_w == 0 ? filled.src_h >> 16 : frame->dst_h;
-  if (frame->damage_count <= SCANOUTD_MAX_DAMAGE) {
-    filled.damage_count = frame->damage_count;
-    for (uint32_t i = 0; i < frame->damage_count; i++)
-      filled.damage[i] = frame->damage[i];
-  }
+  for (uint32_t i = 0; i < plane->damage_count; i++)
+    filled.damage[i] = plane->damage[i];
   *entry = filled;
 }
 
@@ -988,11 +1004,13 @@ int scanoutd_client_submit(struct scanoutd_client* client, uint32_t plane, const
   uint32_t index = 0;
   while (index == pending_entry || index == state->taken_entry)
     index++;
-  fill_entry(client, frame, &client->page->slots[plane].entries[index]);
+  note_damage(state, frame);
+  fill_entry(client, state, frame, &client->page->slots[plane].entries[index]);
   const uint64_t word = client->sequence << 2 | (index + 1);
   result = account(client, state, exchange_pending(client, plane, word), told);
   if (result < 0) return result;
   state->word = word;
+  state->owes = false;
   state->sequence = client->sequence;
   state->buffer = (frame->flags & SCANOUTD_FLIP_HIDE) != 0 ? (uint32_t)NO_BUFFER : frame->buffer;
   if (state->buffer != NO_BUFFER) client->buffers[state->buffer].submitted = client->sequence;
@@ -1009,7 +1027,9 @@ int scanoutd_client_withdraw(struct scanoutd_client* client, uint32_t plane,
   if (plane >= client->plane_count) return -EINVAL;
   if (client->planes[plane].word == 0) return 0;
   const int result = account(client, &client->planes[plane], exchange_pending(client, plane, 0), told);
-  return result < 0 ? result : told->reclaimed != 0;
+  if (result < 0) return result;
+  client->planes[plane].owes = told->reclaimed != 0;
+  return told->reclaimed != 0 ? 1 : 0;
 }
 
 /* After settle_all. */

@@ -61,7 +61,9 @@ struct scanoutd_frame {
   int32_t dst_x, dst_y;
   uint32_t dst_w, dst_h; /* dst_w 0: the size of the source */
   int32_t hot_x, hot_y;
-  const struct scanoutd_rect* damage; /* more than SCANOUTD_MAX_DAMAGE rectangles count as everything */
+  const struct scanoutd_rect*
+      damage; /* since the former submission, in buffer pixels; what frames that came back
+                 had is added. More than SCANOUTD_MAX_DAMAGE count as everything */
   uint32_t damage_count;
   int fence; /* sync_file, with SCANOUTD_FLIP_FENCED; stays the caller's */
 };

@@ -66,6 +66,40 @@ TEST(client_sends_all_of_a_frame) {
   CHECK_EQ(entry->damage[0].x1, 0);
 }
 
+TEST(client_adds_the_damage_of_frames_that_came_back) {
+  FakeDaemon daemon;
+  const Guest guest(daemon.path());
+  REQUIRE(join(daemon, guest, 1));
+  const auto damaged = [&](uint32_t count, int32_t mark) {
+    const scanoutd_rect damage[8] = {{mark, 0, 1, 1}, {mark, 0, 2, 2}, {mark, 0, 3, 3}, {mark, 0, 4, 4}};
+    scanoutd_frame frame{};
+    frame.damage = damage;
+    frame.damage_count = count;
+    CHECK_EQ(scanoutd_client_submit(guest, 0, &frame, nullptr), 0);
+  };
+  const auto told = [&] { return daemon.take(0).value_or(scanoutd_flip_entry{}).damage_count; };
+  damaged(2, 1);
+  damaged(1, 7); // the former comes back
+  const auto both = daemon.take(0);
+  REQUIRE(both.has_value() && both->damage_count == 3);
+  CHECK(both->damage[0].x1 == 1 && both->damage[1].x1 == 1 && both->damage[2].x1 == 7);
+  damaged(1, 1);
+  CHECK_EQ(told(), 1u); // the former was taken
+  damaged(2, 1);
+  CHECK_EQ(scanoutd_client_withdraw(guest, 0, nullptr), 1);
+  damaged(1, 1);
+  CHECK_EQ(told(), 3u);
+  damaged(0, 1);
+  damaged(1, 1);
+  CHECK_EQ(told(), 0u); // everything and a bit more
+  damaged(4, 1);
+  damaged(4, 1);
+  CHECK_EQ(told(), 8u);
+  damaged(5, 1);
+  damaged(4, 1);
+  CHECK_EQ(told(), 0u); // more than fit
+}
+
 TEST(client_refuses_frames_that_cannot_be_meant) {
   FakeDaemon daemon;
   const Guest guest(daemon.path());

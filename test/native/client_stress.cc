@@ -35,12 +35,12 @@ scanoutd_frame frame_of(uint64_t sequence, uint32_t buffer, std::array<scanoutd_
 
 bool whole(const scanoutd_flip_entry& entry) {
   const auto low = static_cast<uint32_t>(entry.sequence & 0xffff) + 1;
-  const auto is_low = [&](const scanoutd_rect& rect) {
-    return rect.x1 == static_cast<int32_t>(low) && rect.y2 == rect.x1;
-  };
+  // With a frame that came back before it, the damage is more than fits: everything.
+  const int32_t mark = entry.damage_count == 0 ? 0 : static_cast<int32_t>(low);
+  const auto is_marked = [&](const scanoutd_rect& rect) { return rect.x1 == mark && rect.y2 == mark; };
   return entry.src_x == low && entry.src_h == low && entry.dst_w == low &&
-         entry.dst_x == static_cast<int32_t>(low) && entry.hot_y == entry.dst_x && entry.damage_count == 8 &&
-         std::ranges::all_of(entry.damage, is_low);
+         entry.dst_x == static_cast<int32_t>(low) && entry.hot_y == entry.dst_x &&
+         (entry.damage_count == 8 || entry.damage_count == 0) && std::ranges::all_of(entry.damage, is_marked);
 }
 
 /// The daemon's half: takes at its own pace, holds up to three frames, releases the oldest.
