@@ -1,7 +1,7 @@
 {
   # A static core without N-API, a thin add-on over it, the C client, and what the tests need.
   "variables": {
-    "pkgs": "libdrm libudev libsystemd libseat pixman-1",
+    "pkgs": "libdrm libudev libsystemd libseat pixman-1 libpng",
   },
   "target_defaults": {
     "cflags": ["-Wall", "-Wextra", "-Werror=return-type", "-fvisibility=hidden", "-D_FILE_OFFSET_BITS=64"],
