@@ -23,8 +23,7 @@ static bool run(const Case& test) {
   failures = 0;
   try {
     test.body();
-  } catch (const Abandon&) {
-    // its failure is recorded
+  } catch (const Abandon&) { // NOLINT(bugprone-empty-catch): its failure is recorded
   } catch (const std::exception& error) {
     fail(test.name, 0, std::string("exception: ") + error.what());
   }
@@ -35,16 +34,16 @@ static bool run(const Case& test) {
 
 int main(int argc, char** argv) {
   const std::string filter = argc > 1 ? argv[1] : "";
+  std::cout << std::unitbuf; // so that the last line before a crash is seen
   int number = 0;
   int failed = 0;
   for (const auto& test : scanout::test::cases()) {
     if (std::string(test.name).find(filter) == std::string::npos) continue;
     const bool ok = scanout::test::run(test);
-    // Flushed, so that the last line before a crash is seen.
-    std::cout << (ok ? "ok " : "not ok ") << ++number << " - " << test.name << std::endl;
+    std::cout << (ok ? "ok " : "not ok ") << ++number << " - " << test.name << '\n';
     if (!ok) ++failed;
   }
-  std::cout << "1.." << number << '\n' << number - failed << " passed, " << failed << " failed" << std::endl;
+  std::cout << "1.." << number << '\n' << number - failed << " passed, " << failed << " failed\n";
   // A filter that matches nothing is a mistake, not a success.
   return failed == 0 && number > 0 ? 0 : 1;
 }
