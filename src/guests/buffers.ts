@@ -154,7 +154,10 @@ function checkLayout(message: AddBuffer, format: PixelFormat, sizes: readonly nu
     const offset = message.offsets[plane] ?? 0;
     const needed = linear ? layoutEnd(format, plane, width, height, stride, offset) : BigInt(offset) + 1n;
     if (needed === null) {
-      throw new ProtocolError(Code.badLayout, `plane ${plane}: stride ${stride} is too small for ${width} pixels`);
+      throw new ProtocolError(
+        Code.badLayout,
+        `plane ${plane}: stride ${stride} is too small for ${width} pixels`,
+      );
     }
     if (needed > BigInt(size)) {
       const text = `plane ${plane}: offset ${offset} and stride ${stride} need ${needed} bytes, the dma-buf has ${size}`;

@@ -55,7 +55,7 @@ export class SocketGuest implements Guest {
   wish: { area: Area | null; plane: PlaneRequest } | null = null;
 
   constructor(
-    private readonly card: Card,
+    readonly card: Card,
     private readonly hello: Hello,
     private readonly settings: GuestConfig | null,
     readonly peer: PeerCredentials,
@@ -69,7 +69,12 @@ export class SocketGuest implements Guest {
       kind: KINDS.get(kind) ?? 'overlay',
       stream: first + index,
     }));
-    this.states = this.planes.map(() => ({ state: 'off', plane: null, reason: 'nothing was shown yet', errno: 0 }));
+    this.states = this.planes.map(() => ({
+      state: 'off',
+      plane: null,
+      reason: 'nothing was shown yet',
+      errno: 0,
+    }));
     this.present = this.planes.map(() => 'mailbox');
     this.asyncReasons = this.planes.map(() => '');
     this.registered = new GuestBuffers(card.device, settings?.maxBuffers ?? MAX.buffers);
@@ -139,7 +144,10 @@ export class SocketGuest implements Guest {
   async setPresent(message: SetPresent): Promise<void> {
     const mode = MODES[message.mode];
     if (message.plane >= this.planes.length || mode === undefined) {
-      throw new ProtocolError(Code.badPlane, `the guest has ${this.planes.length} planes, not a plane ${message.plane}`);
+      throw new ProtocolError(
+        Code.badPlane,
+        `the guest has ${this.planes.length} planes, not a plane ${message.plane}`,
+      );
     }
     if (this.settings !== null && !this.settings.present.includes(mode)) {
       throw new ProtocolError(Code.notAllowed, `present mode ${mode} is not allowed by the configuration`);
@@ -199,7 +207,14 @@ export class SocketGuest implements Guest {
     if (plane === undefined || how === undefined || this.left) return;
     const reason = `async flips are refused with ${code}: mailbox instead`;
     this.asyncReasons[plane.index] = reason;
-    this.send({ type: 'state', serial: 0, plane: plane.index, state: PlaneState[how.state], errnum: 0, text: reason });
+    this.send({
+      type: 'state',
+      serial: 0,
+      plane: plane.index,
+      state: PlaneState[how.state],
+      errnum: 0,
+      text: reason,
+    });
   }
 
   formats(plane: number, formats: readonly { fourcc: number; modifier: bigint }[]): void {
@@ -222,7 +237,9 @@ export class SocketGuest implements Guest {
       output: this.place?.output ?? null,
       area: this.place?.area ?? null,
       buffers: this.registered.size,
-      copies: this.left ? 0 : this.planes.reduce((sum, { index }) => sum + this.producer.stats(index).copied, 0),
+      copies: this.left
+        ? 0
+        : this.planes.reduce((sum, { index }) => sum + this.producer.stats(index).copied, 0),
       planes,
       lastError: this.lastError,
     };
@@ -236,7 +253,9 @@ export class SocketGuest implements Guest {
       index: plane.index,
       kind: plane.kind,
       state: how?.state ?? 'off',
-      reason: [how?.reason ?? '', this.asyncReasons[plane.index] ?? ''].filter((text) => text !== '').join('; '),
+      reason: [how?.reason ?? '', this.asyncReasons[plane.index] ?? '']
+        .filter((text) => text !== '')
+        .join('; '),
       plane: how?.plane ?? null,
       present: this.present[plane.index] ?? 'mailbox',
       fourcc: buffer === null ? null : formatName(buffer.layout.fourcc, 0n),

@@ -68,7 +68,10 @@ export class Card {
     this.shadows = new ShadowSet(this);
     this.lighting = new Lighting(this);
     if (!this.engine.realtime) {
-      log.warn({ card: this.path, reason: this.engine.realtimeReason }, 'the flip thread has no real-time priority');
+      log.warn(
+        { card: this.path, reason: this.engine.realtimeReason },
+        'the flip thread has no real-time priority',
+      );
     }
   }
 
@@ -92,9 +95,11 @@ export class Card {
    * other. `takeover`: put every CRTC and plane of the card in order, whatever a former master left.
    */
   rescan(takeover = false): Promise<void> {
-    this.scanning = this.scanning.then(() => this.scan(takeover)).catch((error: unknown) => {
-      this.log.error({ card: this.path, err: error }, 'rescan failed');
-    });
+    this.scanning = this.scanning
+      .then(() => this.scan(takeover))
+      .catch((error: unknown) => {
+        this.log.error({ card: this.path, err: error }, 'rescan failed');
+      });
     return this.scanning;
   }
 
@@ -167,7 +172,9 @@ export class Card {
     const taken = new Set(others.flatMap((one) => [...one.usedPlanes()]));
     return this.topology.planes.filter(
       ({ id, possibleCrtcs }) =>
-        (possibleCrtcs & (1 << crtc.index)) !== 0 && !taken.has(id) && (id === primary.id || !primaries.has(id)),
+        (possibleCrtcs & (1 << crtc.index)) !== 0 &&
+        !taken.has(id) &&
+        (id === primary.id || !primaries.has(id)),
     );
   }
 

@@ -5,7 +5,13 @@ import type { Card } from './card.js';
 import { drawIdlePicture } from './idle-picture.js';
 import { type LitOutput, modesetProperties } from './modeset.js';
 import type { Lit, Output } from './output.js';
-import { assignPrimaries, assignWriteback, type CrtcInfo, type ModeInfo, type PlaneInfo } from './topology.js';
+import {
+  assignPrimaries,
+  assignWriteback,
+  type CrtcInfo,
+  type ModeInfo,
+  type PlaneInfo,
+} from './topology.js';
 
 const DRM_MODE_ATOMIC_ALLOW_MODESET = 0x0400;
 const XRGB8888 = 0x34325258;
@@ -27,10 +33,13 @@ export class Lighting {
     const outputs = [...this.card.outputs.values()];
     const wanted = outputs.filter((output) => this.wants(output));
     const crtcs = this.card.matchCrtcs(wanted);
-    const keeps = (output: Output) => output.lit !== null && wanted.includes(output) && !this.mustRelight(output, crtcs);
+    const keeps = (output: Output) =>
+      output.lit !== null && wanted.includes(output) && !this.mustRelight(output, crtcs);
     const dark = outputs.filter((output) => output.lit !== null && !keeps(output));
     if (dark.length > 0) await this.extinguish(dark);
-    const candidates = wanted.filter(({ lit }) => lit === null).flatMap((output) => this.candidate(output, crtcs));
+    const candidates = wanted
+      .filter(({ lit }) => lit === null)
+      .flatMap((output) => this.candidate(output, crtcs));
     await this.light(candidates, takeover);
   }
 
@@ -39,16 +48,17 @@ export class Lighting {
     if (!settings.enabled) output.reason = 'configuration: not enabled';
     else if (!connector.connected) output.reason = 'nothing is connected';
     // Modes can vanish for a while from a connector that is still connected: what is lit stays lit.
-    else if (connector.modes.length === 0 && output.lit === null) output.reason = 'connected, but without any mode';
+    else if (connector.modes.length === 0 && output.lit === null)
+      output.reason = 'connected, but without any mode';
     else return true;
     return false;
   }
 
   private mustRelight(output: Output, crtcs: ReadonlyMap<number, number>): boolean {
-    const { lit, connector, settings } = output;
+    const { lit, connector } = output;
     if (lit === null || connector.modes.length === 0) return false;
     if (crtcs.get(connector.id) !== lit.crtc.id) return true;
-    const mode = pickMode(connector.modes, settings.mode);
+    const mode = this.modeFor(output);
     return mode !== null && Buffer.compare(mode.raw, lit.wantedMode.raw) !== 0;
   }
 
@@ -64,13 +74,25 @@ export class Lighting {
       output.reason = `CRTC ${crtc.id} has no primary plane`;
       return [];
     }
-    const first = pickMode(output.connector.modes, output.settings.mode);
+    const first = this.modeFor(output);
     if (first === null) {
-      output.reason = `configuration: the mode that is wanted is not among the ${output.connector.modes.length} it has`;
+      output.reason = 'connected, but without any mode';
       return [];
     }
     const others = output.connector.modes.filter((mode) => mode !== first && !mode.interlaced);
     return [{ output, crtc, primary, modes: [first, ...others].slice(0, MOST_MODES) }];
+  }
+
+  /** The configured mode, or the preferred one where the monitor does not have that. */
+  private modeFor(output: Output): ModeInfo | null {
+    const { modes } = output.connector;
+    const wanted = pickMode(modes, output.settings.mode);
+    if (wanted !== null) return wanted;
+    this.card.log.warn(
+      { output: output.name, wanted: output.settings.mode },
+      'no such mode: the preferred one instead',
+    );
+    return pickMode(modes, 'preferred');
   }
 
   /** All in one commit where that works, else one by one, so that an output that cannot be lit costs no other. */
@@ -93,7 +115,10 @@ export class Lighting {
     const fresh: { output: Output; lit: Lit }[] = [];
     try {
       const litCrtcs = [...card.outputs.values()].flatMap(({ lit }) => (lit === null ? [] : [lit.crtc.id]));
-      const writebacks = assignWriteback(card.topology, [...litCrtcs, ...candidates.map(({ crtc }) => crtc.id)]);
+      const writebacks = assignWriteback(card.topology, [
+        ...litCrtcs,
+        ...candidates.map(({ crtc }) => crtc.id),
+      ]);
       for (const candidate of candidates) {
         const { output } = candidate;
         const writeback = output.settings.writeback ? (writebacks.get(candidate.crtc.id) ?? null) : null;
@@ -108,7 +133,10 @@ export class Lighting {
         output.reason = `${reason} for ${modes.map((mode) => `${mode.width}x${mode.height}`)[0]}`;
         output.lastError = { errno: error.errno, code: error.code, stage: 'mode set', count: 1 };
       }
-      card.log.warn({ card: card.path, outputs: candidates.map(({ output }) => output.name), err: error }, reason);
+      card.log.warn(
+        { card: card.path, outputs: candidates.map(({ output }) => output.name), err: error },
+        reason,
+      );
       return false;
     }
     for (const { output, lit } of fresh) {
@@ -141,7 +169,7 @@ export class Lighting {
     return {
       crtc,
       mode,
-      wantedMode: pickMode(output.connector.modes, output.settings.mode) ?? mode,
+      wantedMode: this.modeFor(output) ?? mode,
       modeBlob: card.device.modeBlob(mode.raw),
       primary,
       writeback,

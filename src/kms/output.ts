@@ -299,10 +299,17 @@ export class Output {
     for (const { guest, plane, layer } of layers) {
       const next = wanted.get(layer.id);
       const route = this.routes.get(layer.id);
-      const stays = route !== undefined && next !== undefined && route.plane === next.plane.id && route.shadow === next.shadow;
+      const stays =
+        route !== undefined &&
+        next !== undefined &&
+        route.plane === next.plane.id &&
+        route.shadow === next.shadow;
       if (!stays && route !== undefined) await this.unroute(guest, plane);
     }
-    await this.shadows.arrange(this, plan.placements.filter((one) => one.shadow).map(({ plane }) => plane));
+    await this.shadows.arrange(
+      this,
+      plan.placements.filter((one) => one.shadow).map(({ plane }) => plane),
+    );
     const primaryTaken = plan.placements.some(({ plane }) => plane.id === lit.primary.id);
     for (const { guest, plane, layer } of layers) {
       const next = wanted.get(layer.id);
@@ -318,10 +325,23 @@ export class Output {
     this.idleShown = !primaryTaken;
   }
 
-  private async route(guest: Guest, plane: number, stream: number, next: Placement, z: number): Promise<void> {
+  private async route(
+    guest: Guest,
+    plane: number,
+    stream: number,
+    next: Placement,
+    z: number,
+  ): Promise<void> {
     const { engine } = this.card;
     if (next.shadow) await this.shadows.route(this, guest, plane, next.plane, z);
-    else await engine.attach(guest.producer, plane, this.crtcId(), next.plane.id, this.card.engineProperties(next.plane));
+    else
+      await engine.attach(
+        guest.producer,
+        plane,
+        this.crtcId(),
+        next.plane.id,
+        this.card.engineProperties(next.plane),
+      );
     this.routes.set(stream, { plane: next.plane.id, shadow: next.shadow });
     guest.shown(plane, {
       state: next.shadow ? 'copied' : 'direct',
@@ -396,7 +416,9 @@ export class Output {
 function layoutKey(buffer: BufferLayout, frame: PeekedFrame): string {
   const { width, height, fourcc, modifier, strides, offsets } = buffer;
   const { srcX, srcY, srcW, srcH, x, y, w, h } = frame;
-  return [width, height, fourcc, modifier, ...strides, ...offsets, srcX, srcY, srcW, srcH, x, y, w, h].join(',');
+  return [width, height, fourcc, modifier, ...strides, ...offsets, srcX, srcY, srcW, srcH, x, y, w, h].join(
+    ',',
+  );
 }
 
 function wholePicture(lit: Lit): PlaneTest['shows'] {

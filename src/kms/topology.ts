@@ -87,7 +87,9 @@ export function assignCrtcs(
     if (crtc !== undefined && fits(connector, crtc) && !owner.has(crtc.id)) owner.set(crtc.id, connector);
   }
   const place = (connector: NeedsCrtc, seen: Set<number>): boolean => {
-    for (const crtc of crtcs) {
+    // Free ones first: whoever has a CRTC moves only where there is no other way.
+    const freeFirst = [...crtcs].sort((a, b) => Number(owner.has(a.id)) - Number(owner.has(b.id)));
+    for (const crtc of freeFirst) {
       if (!fits(connector, crtc) || seen.has(crtc.id)) continue;
       seen.add(crtc.id);
       const holder = owner.get(crtc.id);

@@ -39,8 +39,8 @@ export class FlipStatistics {
     for (let at = 0; at + WIDTH <= records.length; at += WIDTH) {
       const row = records.subarray(at, at + WIDTH);
       const stream = row[STREAM] ?? 0;
-      let window = this.windows.get(stream);
-      if (window === undefined) this.windows.set(stream, (window = new Window()));
+      const window = this.windows.get(stream) ?? new Window();
+      this.windows.set(stream, window);
       window.push(row);
     }
   }

@@ -1,0 +1,241 @@
+/** All guests: who may come, and which output shows whom. */
+import type { AssignRequest, GuestDocument } from '../api/documents.js';
+import type { Area, Config, GuestConfig } from '../config/config.js';
+import { allowsPeer, guestSettings, isOutputNamed } from '../config/match.js';
+import type { Card } from '../kms/card.js';
+import type { Output } from '../kms/output.js';
+import type { Fd } from '../native/base.js';
+import type { Log, Logger } from '../service/log.js';
+import type { FlipStatistics } from '../service/statistics.js';
+import type { Guest } from './guest.js';
+import { Code, type Hello, ProtocolError } from './protocol.js';
+import { type Connection, GuestSession, type SessionHost } from './session.js';
+import { type PeerCredentials, SocketGuest } from './socket.js';
+
+/** An assignment that cannot be; the text says why. */
+export class AssignError extends Error {}
+
+export class GuestManager implements SessionHost {
+  private readonly guests = new Map<string, SocketGuest>();
+  private readonly peers = new Map<GuestSession, PeerCredentials>();
+  /** By name: an assignment outlives the guest's connection. */
+  private readonly assignments = new Map<string, AssignRequest>();
+  private readonly log: Logger;
+
+  constructor(
+    private readonly cards: readonly Card[],
+    private config: Config,
+    private readonly statistics: FlipStatistics,
+    private readonly audit: Log,
+    private readonly changed: () => void,
+  ) {
+    this.log = audit.module('guests');
+  }
+
+  configure(config: Config): void {
+    this.config = config;
+  }
+
+  /** A new connection on the guest socket. */
+  connect(connection: Connection, peer: PeerCredentials): GuestSession {
+    const session = new GuestSession(connection, this, this.log);
+    this.peers.set(session, peer);
+    return session;
+  }
+
+  guestOfStream(stream: number, card: Card): Guest | null {
+    for (const guest of this.guests.values()) {
+      if (guest.card === card && guest.planes.some((plane) => plane.stream === stream)) return guest;
+    }
+    return null;
+  }
+
+  admit(session: GuestSession, hello: Hello, kick: Fd, release: Fd): SocketGuest {
+    const peer = this.peers.get(session) ?? { pid: 0, uid: 0xffffffff, gid: 0xffffffff };
+    const settings = this.settingsFor(hello.name, peer);
+    if (this.guests.has(hello.name))
+      throw new ProtocolError(Code.badName, `there is a guest ${hello.name} already`);
+    if (this.guests.size >= this.config.policy.maxGuests) {
+      throw new ProtocolError(
+        Code.busy,
+        `at most ${this.config.policy.maxGuests} guests are admitted (policy.max_guests)`,
+      );
+    }
+    const card = this.outputFor(hello.name, settings)?.card ?? this.cards[0];
+    if (card === undefined) throw new ProtocolError(Code.busy, 'there is no card');
+    const guest = new SocketGuest(
+      card,
+      hello,
+      settings,
+      peer,
+      { kick, release },
+      (message, fds) => session.send(message, fds),
+      this.statistics,
+    );
+    this.guests.set(hello.name, guest);
+    this.audit.audit('guest', { name: hello.name, ...peer, admitted: true });
+    return guest;
+  }
+
+  private settingsFor(name: string, peer: PeerCredentials): GuestConfig | null {
+    const settings = guestSettings(this.config, name);
+    if (settings === null && this.config.policy.unknownGuests === 'refuse') {
+      this.audit.audit('guest', { name, ...peer, admitted: false });
+      throw new ProtocolError(Code.badName, `the configuration knows no guest ${name}`);
+    }
+    if (settings !== null && !allowsPeer(settings, peer.uid, peer.gid)) {
+      this.audit.audit('guest', { name, ...peer, admitted: false });
+      throw new ProtocolError(Code.notAllowed, `uid ${peer.uid} gid ${peer.gid} may not be guest ${name}`);
+    }
+    return settings;
+  }
+
+  async arrived(guest: SocketGuest): Promise<void> {
+    await this.settle(guest);
+    this.changed();
+  }
+
+  async departed(guest: SocketGuest, clean: boolean): Promise<void> {
+    this.guests.delete(guest.name);
+    const output = this.outputOf(guest);
+    if (output !== undefined) await output.remove(guest);
+    await guest.leave();
+    if (!clean) this.log.warn({ guest: guest.name }, 'guest went without a word');
+    await this.settleAll();
+    this.changed();
+  }
+
+  /** Guests without an output get one where one is free now. */
+  async settleAll(): Promise<void> {
+    for (const guest of this.guests.values()) {
+      if (this.outputOf(guest)?.lit == null) await this.settle(guest);
+    }
+  }
+
+  /** Puts a guest where assignment, configuration or the planner say. */
+  private async settle(guest: SocketGuest): Promise<void> {
+    const request = this.assignments.get(guest.name);
+    guest.wish =
+      request === undefined ? null : { area: request.area ?? null, plane: request.plane ?? 'auto' };
+    const wanted = this.outputFor(guest.name, guestSettings(this.config, guest.name));
+    const now = this.outputOf(guest);
+    if (now !== undefined && now === wanted) return;
+    if (now !== undefined) await now.remove(guest);
+    if (wanted === undefined || wanted.card !== guest.card) {
+      await this.hide(
+        guest,
+        wanted === undefined ? 'no output is free' : `it is on ${guest.card.path}: reconnect`,
+      );
+      return;
+    }
+    await wanted.add(guest);
+    this.log.info({ guest: guest.name, output: wanted.name }, 'assigned');
+  }
+
+  private async hide(guest: SocketGuest, reason: string): Promise<void> {
+    await guest.placed(null);
+    for (const plane of guest.planes) {
+      await guest.card.attachVirtual(guest.producer, plane.index);
+      guest.shown(plane.index, { state: 'unseen', plane: null, reason, errno: 0 });
+    }
+  }
+
+  private outputOf(guest: Guest): Output | undefined {
+    return this.outputs().find((output) => output.shows(guest));
+  }
+
+  private outputs(): Output[] {
+    return this.cards.flatMap((card) => [...card.outputs.values()]);
+  }
+
+  private namedOutput(name: string): Output | undefined {
+    return this.outputs().find((output) =>
+      isOutputNamed(
+        this.config,
+        {
+          connector: output.name,
+          card: output.card.path,
+          make: output.connector.identity?.make ?? null,
+          model: output.connector.identity?.model ?? null,
+          serial: output.connector.identity?.serial ?? null,
+        },
+        name,
+      ),
+    );
+  }
+
+  /** By assignment, by configuration, else the one that shows it, else the first lit output without a guest. */
+  private outputFor(name: string, settings: GuestConfig | null): Output | undefined {
+    const named = this.assignments.get(name)?.output ?? settings?.output ?? null;
+    if (named !== null) return this.namedOutput(named);
+    const guest = this.guests.get(name);
+    const now = guest === undefined ? undefined : this.outputOf(guest);
+    if (now?.lit != null) return now;
+    const reserved = new Set(this.config.guests.flatMap((one) => (one.output === null ? [] : [one.output])));
+    const free = this.outputs().filter((output) => output.lit !== null && output.guestCount === 0);
+    return free.find((output) => !reserved.has(output.name)) ?? now;
+  }
+
+  /** Moves a guest. Throws an AssignError. */
+  async assign(name: string, request: AssignRequest): Promise<void> {
+    const guest = this.guests.get(name);
+    if (guest === undefined && guestSettings(this.config, name) === null) {
+      throw new AssignError(`there is no guest ${name}; known are: ${this.names()}`);
+    }
+    if (request.output !== undefined) {
+      const output = this.namedOutput(request.output);
+      if (output === undefined) {
+        const known = this.outputs().map((one) => one.name);
+        throw new AssignError(`there is no output ${request.output}; known are: ${known.join(', ')}`);
+      }
+      if (guest !== undefined && output.card !== guest.card) {
+        throw new AssignError(
+          `guest ${name} is on ${guest.card.path}, output ${output.name} on ${output.card.path}`,
+        );
+      }
+      checkArea(request.area, output);
+    }
+    this.assignments.set(name, request);
+    await this.move(guest);
+  }
+
+  /** Back to what the configuration says. */
+  async unassign(name: string): Promise<void> {
+    if (!this.assignments.delete(name) && !this.guests.has(name)) {
+      throw new AssignError(`there is no guest ${name}; known are: ${this.names()}`);
+    }
+    await this.move(this.guests.get(name));
+  }
+
+  private async move(guest: SocketGuest | undefined): Promise<void> {
+    if (guest === undefined) return;
+    const now = this.outputOf(guest);
+    // Also where the output stays the same: area and plane may not.
+    if (now !== undefined) await now.remove(guest);
+    await this.settle(guest);
+    await this.settleAll();
+    this.changed();
+  }
+
+  private names(): string {
+    return [...this.guests.keys()].join(', ') || 'none';
+  }
+
+  find(name: string): SocketGuest | undefined {
+    return this.guests.get(name);
+  }
+
+  documents(): GuestDocument[] {
+    return [...this.guests.values()].map((guest) => guest.document());
+  }
+}
+
+function checkArea(area: Area | undefined, output: Output): void {
+  const mode = output.lit?.mode;
+  if (area === undefined || mode === undefined) return;
+  if (area.x + area.width > mode.width || area.y + area.height > mode.height) {
+    throw new AssignError(
+      `area ${area.width}x${area.height}+${area.x}+${area.y} reaches beyond ${output.name}, which is ${mode.width}x${mode.height}`,
+    );
+  }
+}

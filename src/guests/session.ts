@@ -1,0 +1,180 @@
+/** One connection of the guest protocol: order of messages, answers, and its end. */
+import type { Fd } from '../native/base.js';
+import { isSystemError } from '../native/base.js';
+import type { Logger } from '../service/log.js';
+import { discard, ImportError } from './buffers.js';
+import {
+  Code,
+  type DaemonMessage,
+  decodeFromGuest,
+  encode,
+  type GuestMessage,
+  type Hello,
+  ProtocolError,
+} from './protocol.js';
+import type { SocketGuest } from './socket.js';
+
+/** What a session needs of its socket. */
+export interface Connection {
+  /** Never blocks; `full` when the guest does not read. */
+  send(data: Uint8Array, fds?: Fd[]): 'sent' | 'full';
+  pause(): void;
+  resume(): void;
+  close(): void;
+}
+
+/** What a session asks of the daemon. */
+export interface SessionHost {
+  /** Makes the guest, or throws a ProtocolError. Takes the descriptors over. */
+  admit(session: GuestSession, hello: Hello, kick: Fd, release: Fd): SocketGuest;
+  /** Finds a place for it; after the welcome. */
+  arrived(guest: SocketGuest): Promise<void>;
+  /** It is gone, one way or the other. */
+  departed(guest: SocketGuest, clean: boolean): Promise<void>;
+}
+
+/** Messages that wait for their turn before the socket is not read for a while. */
+const MOST_WAITING = 64;
+
+export class GuestSession {
+  private guest: SocketGuest | null = null;
+  private turn: Promise<void> = Promise.resolve();
+  private waiting = 0;
+  private ended = false;
+  private clean = false;
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly host: SessionHost,
+    private readonly log: Logger,
+  ) {}
+
+  /** A message came; takes the descriptors over. Messages are handled one after the other. */
+  receive(data: Uint8Array, fds: Fd[], whole: boolean): void {
+    if (this.ended) {
+      for (const fd of fds) discard(fd);
+      return;
+    }
+    if (++this.waiting === MOST_WAITING) this.connection.pause();
+    this.turn = this.turn
+      .then(() => this.handle(data, fds, whole))
+      .finally(() => {
+        if (this.waiting-- === MOST_WAITING && !this.ended) this.connection.resume();
+      });
+  }
+
+  private async handle(data: Uint8Array, fds: Fd[], whole: boolean): Promise<void> {
+    let serial = 0;
+    try {
+      if (this.ended) return;
+      if (!whole) throw new ProtocolError(Code.badMessage, 'the message or its descriptors were cut off');
+      const message = decodeFromGuest(data, fds.length);
+      serial = message.serial;
+      await this.dispatch(message, fds);
+    } catch (error) {
+      this.refuse(error, serial);
+    } finally {
+      // Whatever was taken over is closed already, or moved out.
+      for (const fd of fds) if (!this.keeps(fd)) discard(fd);
+    }
+  }
+
+  /** Descriptors of registered buffers stay with these. */
+  private keeps(fd: Fd): boolean {
+    for (const buffer of this.guest?.buffers() ?? []) if (buffer.fds.includes(fd)) return true;
+    return false;
+  }
+
+  private async dispatch(message: GuestMessage, fds: Fd[]): Promise<void> {
+    if (message.type === 'hello') {
+      await this.hello(message, fds);
+      return;
+    }
+    const { guest } = this;
+    if (guest === null) throw new ProtocolError(Code.badState, `${message.type} before hello`);
+    switch (message.type) {
+      case 'addBuffer':
+        await guest.addBuffer(message, fds);
+        this.done(message.serial);
+        return;
+      case 'removeBuffer':
+        // Answered when nothing shows it any more; other messages do not wait for that.
+        void guest.removeBuffer(message.buffer).then(
+          () => this.done(message.serial),
+          (error: unknown) => this.refuse(error, message.serial),
+        );
+        return;
+      case 'setPresent':
+        await guest.setPresent(message);
+        this.done(message.serial);
+        return;
+      case 'bye':
+        this.clean = true;
+        this.done(message.serial);
+        this.end('bye');
+        return;
+    }
+  }
+
+  private async hello(message: Hello, fds: Fd[]): Promise<void> {
+    if (this.guest !== null) throw new ProtocolError(Code.badState, 'a second hello');
+    const [kick, release] = fds;
+    if (kick === undefined || release === undefined)
+      throw new ProtocolError(Code.badFd, 'two eventfds expected');
+    const guest = this.host.admit(this, message, kick, release);
+    this.guest = guest;
+    guest.welcome();
+    await this.host.arrived(guest);
+  }
+
+  private done(serial: number): void {
+    this.send({ type: 'done', serial });
+  }
+
+  /** Before the hello was accepted an error ends the connection; later it refuses one message. */
+  private refuse(error: unknown, serial: number): void {
+    const known = error instanceof ProtocolError;
+    const code = known ? error.code : Code.internal;
+    const text = known ? error.text : error instanceof Error ? error.message : String(error);
+    const errnum = error instanceof ImportError || isSystemError(error) ? error.errno : 0;
+    const fatal = this.guest === null;
+    this.log.warn(
+      { guest: this.guest?.name, code, errnum, fatal, err: known ? undefined : error },
+      `refused: ${text}`,
+    );
+    this.guest?.told(text);
+    this.send({
+      type: 'error',
+      serial: known && error.serial !== 0 ? error.serial : serial,
+      code,
+      errnum,
+      fatal: fatal ? 1 : 0,
+      text,
+    });
+    if (fatal) this.end('refused');
+  }
+
+  /** Sends, and ends the connection of a guest that does not read. */
+  send(message: DaemonMessage, fds: Fd[] = []): void {
+    if (this.ended) return;
+    try {
+      if (this.connection.send(encode(message), fds) === 'sent') return;
+      this.log.warn({ guest: this.guest?.name }, 'the guest does not read its messages: closed');
+      this.end('does not read');
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.end(error.code);
+    }
+  }
+
+  /** The connection is over, by either side. Safe to call again. */
+  end(reason: string): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.connection.close();
+    const { guest } = this;
+    if (guest === null) return;
+    this.log.info({ guest: guest.name, reason }, 'guest left');
+    this.turn = this.turn.then(() => this.host.departed(guest, this.clean));
+  }
+}
