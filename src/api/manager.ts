@@ -1,0 +1,111 @@
+/** What the control API can do, in plain TypeScript. Front ends (dbus.ts) describe it to their callers. */
+import { EventEmitter } from 'node:events';
+import { AssignError, type GuestManager } from '../guests/manager.js';
+import type { Card } from '../kms/card.js';
+import type { Output } from '../kms/output.js';
+import { takeScreenshot } from '../kms/screenshot.js';
+import type { Log } from '../service/log.js';
+import type { FlipStatistics } from '../service/statistics.js';
+import type { AssignRequest, ScreenshotDocument, StatusDocument } from './documents.js';
+import { ApiError } from './errors.js';
+import { parseAssignRequest } from './requests.js';
+
+/** Who asks: credentials of the peer as the kernel says them. */
+export interface Caller {
+  uid: number;
+  pid: number;
+}
+
+interface ManagerEvents {
+  changed: [what: 'outputs' | 'guests'];
+}
+
+export class Manager extends EventEmitter<ManagerEvents> {
+  private readonly started = Date.now();
+  ready = false;
+
+  constructor(
+    readonly version: string,
+    private readonly cards: readonly Card[],
+    private readonly guests: GuestManager,
+    private readonly statistics: FlipStatistics,
+    private readonly log: Log,
+    private readonly configPath: () => string | null,
+    private readonly refresh: () => void,
+  ) {
+    super();
+  }
+
+  private outputs(): Output[] {
+    return this.cards.flatMap((card) => [...card.outputs.values()]);
+  }
+
+  describe(): StatusDocument {
+    this.refresh();
+    return {
+      version: this.version,
+      pid: process.pid,
+      uptimeMs: Date.now() - this.started,
+      config: this.configPath(),
+      cards: this.cards.map((card) => card.document()),
+      outputs: this.outputs().map((output) => output.document()),
+      guests: this.guests.documents(),
+    };
+  }
+
+  async assign(caller: Caller, guest: string, json: string): Promise<void> {
+    const request: AssignRequest = parseAssignRequest(json);
+    await this.change(caller, 'assign', { guest, ...request }, () => this.guests.assign(guest, request));
+  }
+
+  async unassign(caller: Caller, guest: string): Promise<void> {
+    await this.change(caller, 'unassign', { guest }, () => this.guests.unassign(guest));
+  }
+
+  async screenshot(caller: Caller, name: string): Promise<{ png: Uint8Array; document: ScreenshotDocument }> {
+    const output = this.outputs().find((one) => one.name === name);
+    if (output === undefined) {
+      const known = this.outputs().map((one) => one.name);
+      throw new ApiError('NotFound', `there is no output ${name}; known are: ${known.join(', ') || 'none'}`);
+    }
+    this.log.audit('screenshot', { ...caller, output: name });
+    const nameOf = (stream: number, card: Card) => {
+      const guest = this.guests.guestOfStream(stream, card);
+      const plane = guest?.planes.find((one) => one.stream === stream);
+      return guest === null || plane === undefined ? null : { guest: guest.name, plane: plane.index };
+    };
+    try {
+      return await takeScreenshot(output, nameOf);
+    } catch (error) {
+      throw new ApiError('Failed', error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Flips of a guest's planes that are kept, oldest first. */
+  records(name: string): object {
+    this.refresh();
+    const guest = this.guests.find(name);
+    if (guest === undefined) throw new ApiError('NotFound', `there is no guest ${name}`);
+    return {
+      guest: name,
+      planes: guest.planes.map(({ index, stream }) => ({ index, flips: this.statistics.records(stream) })),
+    };
+  }
+
+  private async change(
+    caller: Caller,
+    event: string,
+    details: Record<string, unknown>,
+    body: () => Promise<void>,
+  ): Promise<void> {
+    try {
+      await body();
+      this.log.audit(event, { ...caller, ...details, result: 'done' });
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.log.audit(event, { ...caller, ...details, result: message });
+      if (error instanceof AssignError) throw new ApiError('InvalidArgument', message);
+      throw error;
+    }
+  }
+}

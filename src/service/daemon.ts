@@ -1,0 +1,201 @@
+/** The daemon: start-up order, hot-plug, reload, end. */
+import { readdirSync } from 'node:fs';
+import { DbusFrontend } from '../api/dbus.js';
+import { Manager } from '../api/manager.js';
+import { VERSION } from '../cli/version.js';
+import type { Config } from '../config/config.js';
+import { diffConfig, formatChange } from '../config/diff.js';
+import { loadConfig } from '../config/load.js';
+import { takesCard } from '../config/match.js';
+import { ConfigError, formatProblem } from '../config/problems.js';
+import { GuestManager } from '../guests/manager.js';
+import { Card } from '../kms/card.js';
+import { openCardDevice } from '../kms/drm-device.js';
+import { isSystemError } from '../native/base.js';
+import { UdevMonitor } from '../native/session.js';
+import { notify, watchdogUsec } from '../native/systemd.js';
+import { GuestSocket } from './guest-socket.js';
+import type { Log, Logger } from './log.js';
+import { FlipStatistics } from './statistics.js';
+import { Watchdog } from './watchdog.js';
+
+const DRAIN_MS = 1000;
+
+export interface DaemonSetup {
+  config: Config;
+  configPath: string | null;
+  /** As asked on the command line, for reloading. */
+  askedPath: string | undefined;
+  /** Cards to take and no others; empty: as the configuration says. */
+  drmDevices: readonly string[];
+}
+
+/** Why the daemon cannot run; said to the user as it is. */
+export class StartError extends Error {}
+
+export class Daemon {
+  private readonly cards: Card[] = [];
+  private readonly statistics = new FlipStatistics();
+  private readonly guests: GuestManager;
+  private readonly manager: Manager;
+  private readonly log: Logger;
+  private readonly watchdog: Watchdog;
+  private config: Config;
+  private udev: UdevMonitor | null = null;
+  private socket: GuestSocket | null = null;
+  private bus: DbusFrontend | null = null;
+  private drain: NodeJS.Timeout | null = null;
+  private stopping: Promise<void> | null = null;
+
+  constructor(
+    private readonly setup: DaemonSetup,
+    private readonly logs: Log,
+  ) {
+    this.log = logs.module('daemon');
+    this.config = setup.config;
+    this.guests = new GuestManager(this.cards, this.config, this.statistics, logs, () =>
+      this.manager.emit('changed', 'guests'),
+    );
+    this.manager = new Manager(
+      VERSION,
+      this.cards,
+      this.guests,
+      this.statistics,
+      logs,
+      () => setup.configPath,
+      () => this.drainRecords(),
+    );
+    const host = { watchdogUsec, notify };
+    this.watchdog = new Watchdog(host, () => this.cards.map(({ engine }) => engine), logs.module('watchdog'));
+  }
+
+  /** Lights the outputs, then lets guests and callers in, then says READY. Throws a StartError. */
+  async start(): Promise<void> {
+    notify('STATUS=Lighting outputs');
+    this.openCards();
+    this.udev = new UdevMonitor({ subsystems: ['drm'], onEvents: (events) => this.onUevents(events) });
+    for (const card of this.cards) await card.rescan(true);
+    this.socket = new GuestSocket(this.config, this.guests, this.logs.module('guests'));
+    this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
+    await this.bus.start();
+    this.drain = setInterval(() => this.drainRecords(), DRAIN_MS);
+    this.manager.ready = true;
+    this.watchdog.start();
+    const lit = this.litNames();
+    notify(`READY=1\nSTATUS=${lit.length} outputs lit: ${lit.join(', ') || 'none'}`);
+    this.log.info({ outputs: lit, socket: this.config.daemon.guestSocket }, 'ready');
+  }
+
+  private litNames(): string[] {
+    return this.cards.flatMap((card) =>
+      [...card.outputs.values()].filter(({ lit }) => lit !== null).map(({ name }) => name),
+    );
+  }
+
+  private openCards(): void {
+    const problems: string[] = [];
+    for (const path of this.candidates()) {
+      try {
+        const device = openCardDevice(path);
+        if (device === null || !this.wants(path, device.driver)) {
+          device?.close();
+          continue;
+        }
+        if (!device.isMaster()) {
+          device.close();
+          throw new StartError(`${path}: another program is DRM master (a display server?)`);
+        }
+        this.cards.push(this.makeCard(device));
+      } catch (error) {
+        if (!isSystemError(error) && !(error instanceof StartError)) throw error;
+        problems.push(error.message);
+        this.log.error({ card: path, err: error }, 'card not taken');
+      }
+    }
+    if (this.cards.length > 0) return;
+    const why = problems.length > 0 ? problems.join('; ') : 'there is none with outputs';
+    throw new StartError(`no card could be taken: ${why}`);
+  }
+
+  private candidates(): string[] {
+    if (this.setup.drmDevices.length > 0) return [...this.setup.drmDevices];
+    try {
+      const names = readdirSync('/dev/dri').filter((name) => /^card[0-9]+$/.test(name));
+      return names.sort((a, b) => Number(a.slice(4)) - Number(b.slice(4))).map((name) => `/dev/dri/${name}`);
+    } catch {
+      return [];
+    }
+  }
+
+  private wants(path: string, driver: string): boolean {
+    return this.setup.drmDevices.includes(path) || takesCard(this.config, { device: path, driver });
+  }
+
+  private makeCard(device: NonNullable<ReturnType<typeof openCardDevice>>): Card {
+    const card: Card = new Card(
+      device,
+      this.config,
+      {
+        changed: () => {
+          this.manager.emit('changed', 'outputs');
+          void this.guests.settleAll();
+        },
+        guestOf: (stream) => this.guests.guestOfStream(stream, card),
+        gone: () => this.log.error({ card: device.path }, 'the card is gone'),
+      },
+      this.logs.module('kms'),
+    );
+    return card;
+  }
+
+  /** All that came at once, then one rescan: uevents are hints, and often come in threes. */
+  private onUevents(events: readonly { devnode: string | null; properties: Record<string, string> }[]): void {
+    for (const card of this.cards) {
+      const concerned = events.some(({ devnode }) => devnode === null || devnode === card.path);
+      if (concerned) void card.rescan();
+    }
+  }
+
+  private drainRecords(): void {
+    for (const card of this.cards) this.statistics.ingest(card.engine.records());
+  }
+
+  /** SIGHUP. A wrong file changes nothing. */
+  async reload(): Promise<void> {
+    notify(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+    try {
+      const { config } = loadConfig(this.setup.askedPath);
+      for (const change of diffConfig(this.config, config)) this.log.info(formatChange(change));
+      this.config = config;
+      this.logs.setLevel(config.daemon.logLevel);
+      this.guests.configure(config);
+      for (const card of this.cards) {
+        card.configure(config);
+        await card.rescan();
+      }
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const problem of error.problems) this.log.error(formatProblem(problem));
+      this.log.error('the configuration is wrong: the former one stays');
+    } finally {
+      notify('READY=1');
+    }
+  }
+
+  /** Ends in order. What the screens show last stays until the cards' descriptors are closed. */
+  stop(): Promise<void> {
+    this.stopping ??= this.shutDown();
+    return this.stopping;
+  }
+
+  private async shutDown(): Promise<void> {
+    notify('STOPPING=1');
+    this.log.info('ending');
+    this.watchdog.stop();
+    if (this.drain !== null) clearInterval(this.drain);
+    this.socket?.close();
+    this.udev?.close();
+    await this.bus?.stop();
+    for (const card of this.cards) card.close();
+  }
+}
