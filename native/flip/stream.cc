@@ -2,11 +2,36 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
 
 namespace scanout::flip {
+
+namespace {
+
+// `older` is never shown: what it changed, `frame` changes as well.
+void carry_damage(Frame& frame, const Frame& older) noexcept {
+  if (frame.damage_count == 0) return; // everything
+  if (older.damage_count == 0 || !older.has_buffer) {
+    frame.damage_count = 0;
+    return;
+  }
+  const bool fits = frame.damage_count + older.damage_count <= max_damage;
+  for (uint32_t i = 0; i < older.damage_count; ++i) {
+    const Rect& rect = older.damage[i];
+    if (fits) {
+      frame.damage[frame.damage_count++] = rect;
+      continue;
+    }
+    Rect& all = frame.damage[0];
+    all = {std::min(all.x1, rect.x1), std::min(all.y1, rect.y1), std::max(all.x2, rect.x2),
+           std::max(all.y2, rect.y2)};
+  }
+}
+
+} // namespace
 
 Stream::~Stream() {
   drop_waiting();
@@ -17,7 +42,9 @@ void Stream::set_mode(PresentMode mode) noexcept {
   async_refused_ = false;
 }
 
-void Stream::submit(const Frame& frame, base::UniqueFd fence) noexcept {
+void Stream::submit(Frame frame, base::UniqueFd fence) noexcept {
+  if (waiting_) carry_damage(frame, *waiting_);
+  if (std::exchange(damage_lost_, false)) frame.damage_count = 0;
   drop_waiting();
   if (!fence || epoll_.try_add(fence.get(), EPOLLIN, this) < 0) {
     // A fence that cannot be polled is no fence: its owner was checked for that before.
@@ -42,8 +69,11 @@ void Stream::on_ready(uint32_t) noexcept {
   make_pending(frame);
 }
 
-void Stream::make_pending(const Frame& frame) noexcept {
-  if (pending_) owner_.on_released(*this, *pending_, true);
+void Stream::make_pending(Frame frame) noexcept {
+  if (pending_) {
+    carry_damage(frame, *pending_);
+    owner_.on_released(*this, *pending_, true);
+  }
   pending_ = frame;
   if (sink_ != nullptr && !blocked_) sink_->on_pending(*this);
   if (sink_ == nullptr && !std::exchange(unrouted_told_, true)) owner_.on_unrouted(*this);
@@ -74,6 +104,7 @@ void Stream::drop_waiting() noexcept {
 }
 
 void Stream::drop() noexcept {
+  damage_lost_ = damage_lost_ || pending_ || waiting_;
   drop_waiting();
   if (pending_) owner_.on_released(*this, *pending_, true);
   pending_.reset();

@@ -70,8 +70,8 @@ public:
   void set_mode(PresentMode mode) noexcept;
 
   /// Takes a frame; `fence` is a sync_file or none. In mailbox and async mode an older frame that was not
-  /// committed is released; in fifo mode the caller asks `has_room` first.
-  void submit(const Frame& frame, base::UniqueFd fence = {}) noexcept;
+  /// committed is released, its damage goes on in the new one; in fifo mode the caller asks `has_room` first.
+  void submit(Frame frame, base::UniqueFd fence = {}) noexcept;
   /// Fifo: true when `submit` would replace nothing.
   [[nodiscard]] bool has_room() const noexcept { return !pending_ && !waiting_; }
   /// Releases what was not committed.
@@ -100,7 +100,7 @@ public:
 
 private:
   void on_ready(uint32_t events) noexcept override; // the fence signalled
-  void make_pending(const Frame& frame) noexcept;
+  void make_pending(Frame frame) noexcept;
   void drop_waiting() noexcept;
 
   uint32_t id_;
@@ -112,6 +112,7 @@ private:
   bool blocked_ = false;
   bool unrouted_told_ = false;
   bool async_refused_ = false;
+  bool damage_lost_ = false; // a frame was dropped: the next one counts as new everywhere
   std::optional<Frame> pending_;
   std::optional<Frame> waiting_;
   base::UniqueFd fence_;
