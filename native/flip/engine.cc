@@ -232,6 +232,7 @@ bool Engine::holds(Producer& producer) const noexcept {
 void Engine::finish_leaving() noexcept {
   std::erase_if(leaving_, [this](LeaveCommand* command) {
     if (holds(*command->producer)) return false;
+    command->producer->on_left(*this);
     finish(*command);
     return true;
   });

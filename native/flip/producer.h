@@ -23,6 +23,8 @@ public:
   /// Unregisters descriptors. The streams are dropped and detached by the engine, and the producer is given
   /// back when no plane holds a frame of theirs any more.
   virtual void on_leave(Engine& engine) noexcept = 0;
+  /// No plane holds a frame of its streams any more; the last call on the flip thread.
+  virtual void on_left(Engine& engine) noexcept { (void)engine; }
   [[nodiscard]] virtual uint32_t stream_count() const noexcept = 0;
   virtual Stream& stream(uint32_t index) noexcept = 0;
 };
