@@ -27,7 +27,7 @@ struct Output {
 void on_error(png_structp png, png_const_charp message) {
   auto* output = static_cast<Output*>(png_get_error_ptr(png));
   std::string_view text(message);
-  std::copy_n(text.data(), std::min(text.size(), output->message.size() - 1), output->message.data());
+  std::copy_n(text.begin(), std::min(text.size(), output->message.size() - 1), output->message.data());
   png_longjmp(png, 1);
 }
 

@@ -1,0 +1,56 @@
+// A buffer in dma-bufs that the CPU reads.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/unique_fd.h"
+#include "kms/mapping.h"
+#include "pixels/convert.h"
+
+namespace scanout::pixels {
+
+/// How a buffer lies in its dma-bufs.
+struct BufferLayout {
+  uint32_t width = 0, height = 0; // pixels, 1 to 32767
+  uint32_t fourcc = 0;
+  uint64_t modifier = 0; // linear, or none given (DRM_FORMAT_MOD_INVALID)
+  std::array<uint32_t, max_memory_planes> strides{}, offsets{}; // bytes
+  Colors colors;
+};
+
+/// Maps dma-bufs for reading, and nothing but dma-bufs: their memory cannot be cut off under a reader (the
+/// size of a dma-buf is fixed, and udmabuf takes only memfds that are sealed against shrinking), so that
+/// reading them raises no SIGBUS, whatever a guest does.
+///
+/// Any thread, one at a time.
+class MappedBuffer {
+public:
+  /// `fds`: one for all memory planes, or one each; borrowed. Throws SystemError: EINVAL for a layout that
+  /// does not fit or no dma-buf, EOPNOTSUPP for pixels that the CPU cannot read, and what mmap(2) says where
+  /// the exporter has none.
+  MappedBuffer(const BufferLayout& layout, std::span<const int> fds);
+  /// Memory that somebody else owns and that needs no access bracket.
+  explicit MappedBuffer(const Picture& picture) noexcept : picture_(picture) {}
+
+  [[nodiscard]] const Picture& picture() const noexcept { return picture_; }
+
+  /// Waits until those who write are done (implicit fences), at most `timeout_ms` in all, and begins the
+  /// CPU's access. Throws SystemError, ETIMEDOUT when they are not done; then nothing has begun.
+  void begin_read(int timeout_ms) const;
+  void end_read() const noexcept;
+
+private:
+  struct DmaBuf {
+    base::UniqueFd fd;
+    kms::Mapping mapping;
+  };
+  static DmaBuf map(int fd, uint64_t needed);
+
+  Picture picture_;
+  std::array<DmaBuf, max_memory_planes> buffers_;
+  uint32_t buffer_count_ = 0;
+};
+
+} // namespace scanout::pixels
