@@ -8,6 +8,7 @@
 #include <bit>
 #include <cerrno>
 #include <limits>
+#include <utility>
 
 #include "base/clock.h"
 #include "flip/errors.h"
@@ -229,10 +230,14 @@ void Crtc::complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept
 
 void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
   plane.in_commit = false;
-  release(plane.current);
-  if (plane.queued.stream == nullptr) return; // it was switched off
-  const Held shown = plane.queued;
-  plane.queued.stream = nullptr;
+  Held former = std::exchange(plane.current, {});
+  const Held shown = std::exchange(plane.queued, {});
+  if (shown.stream != nullptr) tell_presented(plane, shown, time_ns, sequence, flags);
+  release(former); // after the feedback of its successor, as the guest protocol says
+}
+
+void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint64_t sequence,
+                          uint32_t flags) noexcept {
   const Frame& frame = shown.frame;
   if (frame.direct) flags |= presented_direct;
   if (no_vblank_) flags &= ~uint32_t{presented_vsync | presented_hw_clock};
@@ -245,9 +250,11 @@ void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t fl
   host_.record({id_, plane.id, shown.stream->id(), flags, frame.sequence, frame.kick_ns,
                 shown.commit_enter_ns, shown.commit_return_ns, time_ns, sequence, missed, shown.retries});
   const Presented how{time_ns, sequence, static_cast<uint32_t>(clock_.period_ns()), flags, missed};
-  if (!frame.off) plane.current = shown;
+  // Nothing of a hidden frame stays on the screen, nor of one that left a virtual CRTC: no successor ends it.
+  const bool over = frame.off || (is_virtual() && plane.stream != shown.stream);
+  if (!over) plane.current = shown;
   shown.stream->owner().on_presented(*shown.stream, frame, how);
-  if (frame.off) shown.stream->owner().on_released(*shown.stream, frame, false);
+  if (over) shown.stream->owner().on_released(*shown.stream, frame, false);
 }
 
 void Crtc::detect_no_vblank(int64_t time_ns) noexcept {

@@ -139,6 +139,8 @@ private:
   int64_t watch(int64_t now) noexcept;
   void complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept;
   void present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept;
+  void tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint64_t sequence,
+                      uint32_t flags) noexcept;
   void detect_no_vblank(int64_t time_ns) noexcept;
   void notice(Notice::Type type, int error, const Plane* plane, const Frame* frame) noexcept;
   static void release(Held& held) noexcept;
