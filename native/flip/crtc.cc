@@ -214,11 +214,13 @@ void Crtc::on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexc
 void Crtc::complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
   if (!is_virtual() && (flags & presented_vsync) != 0) detect_no_vblank(time_ns);
   const int64_t duration = commit_return_ns_ - commit_enter_ns_;
-  if (target_ns_ != 0 && policy_ == Policy::deadline) {
+  const bool at_vblank = (flags & (presented_vsync | presented_synthetic)) != 0;
+  if (target_ns_ != 0 && policy_ == Policy::deadline && at_vblank) {
     time_ns > target_ns_ + clock_.period_ns() / 2 ? margin_.miss(duration) : margin_.hit(duration);
     stats.margin_ns.store(margin_.ns(), std::memory_order_relaxed);
   }
-  if ((flags & presented_async) == 0) clock_.observe(time_ns, sequence);
+  // Async flips, recoveries and hidden planes complete at any time, which is nobody's vblank.
+  if (at_vblank) clock_.observe(time_ns, sequence);
   in_flight_ = false;
   target_ns_ = 0;
   stats.flips.fetch_add(1, std::memory_order_relaxed);
