@@ -35,13 +35,18 @@ int64_t Crtc::service(int64_t now) noexcept {
         1, (virtual_due_ns_ - clock_.last_ns() + clock_.period_ns() / 2) / clock_.period_ns()));
     complete(virtual_due_ns_, clock_.last_sequence() + (clock_.known() ? steps : 1), presented_synthetic);
   }
-  if (park_wanted_ || revoked_ || (dirty_ == 0 && capture_fb_ == 0)) return never;
-  if (host_.paused() && !is_virtual()) return never;
+  if (!may_commit()) return never;
   const int64_t due = std::max(due_ns(now), retry_at_ns_);
   if (now < due) return due;
   commit(now);
   if (in_flight_) return is_virtual() ? virtual_due_ns_ : watch(now);
-  return dirty_ != 0 && retry_at_ns_ > now ? retry_at_ns_ : never;
+  // Put off, or hidden planes alone, which complete at once and make room for the next frame.
+  return may_commit() ? std::max(now, retry_at_ns_) : never;
+}
+
+bool Crtc::may_commit() const noexcept {
+  if (park_wanted_ || revoked_ || (host_.paused() && !is_virtual())) return false;
+  return dirty_ != 0 || capture_fb_ != 0;
 }
 
 int64_t Crtc::due_ns(int64_t now) noexcept {
@@ -165,7 +170,7 @@ void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool as
   commit_return_ns_ = return_ns;
   watched_since_ns_ = return_ns;
   virtual_due_ns_ = clock_.next_after(return_ns);
-  dirty_ = 0;
+  dirty_ &= ~mask;
   stats.commits.fetch_add(1, std::memory_order_relaxed);
   for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
     Plane& plane = planes_[std::countr_zero(rest)];

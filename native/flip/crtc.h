@@ -127,12 +127,15 @@ private:
   bool add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept;
   void add_placement(kms::AtomicRequest& request, const Plane& plane, const Frame& frame) noexcept;
   void add_capture(kms::AtomicRequest& request) noexcept;
+  [[nodiscard]] bool may_commit() const noexcept;
   int64_t due_ns(int64_t now) noexcept;
   void commit(int64_t now) noexcept;
   uint64_t collect(kms::AtomicRequest& request, uint64_t mask, bool* async) noexcept;
   void committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool async) noexcept;
   void failed(int error, uint64_t mask, bool async, int64_t now) noexcept;
   void isolate(uint64_t mask, int error, bool async, int64_t now) noexcept;
+  void find_culprit(uint64_t mask, int error, int64_t now) noexcept;
+  int try_planes(uint64_t mask) noexcept;
   void refuse(Plane& plane, uint32_t index, int error) noexcept;
   void refuse_async(uint64_t mask) noexcept;
   void retry_after(int64_t now, int64_t shortest_ns, int64_t longest_ns) noexcept;

@@ -25,6 +25,9 @@ void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
   case Verdict::transient:
     stats.busy.fetch_add(1, std::memory_order_relaxed);
     retry_after(now, 250'000, clock_.period_ns());
+    // Bursts are routine and not worth a word; a second of them is.
+    if (failures_ >= 64 && std::has_single_bit(failures_))
+      notice(Notice::Type::backing_off, error, nullptr, nullptr);
     return;
   case Verdict::paused:
     host_.pause();
@@ -67,6 +70,7 @@ void Crtc::isolate(uint64_t mask, int error, bool async, int64_t now) noexcept {
   kms::AtomicRequest& request = host_.request();
   request.clear();
   uint64_t accepted = 0;
+  int later = 0; // why a test could not be made now
   for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
     const uint32_t index = static_cast<uint32_t>(std::countr_zero(rest));
     Plane& plane = planes_[index];
@@ -78,29 +82,60 @@ void Crtc::isolate(uint64_t mask, int error, bool async, int64_t now) noexcept {
       continue;
     }
     request.rewind(mark);
-    if (classify(result) == Verdict::fallback) refuse(plane, index, result);
+    if (classify(result) == Verdict::fallback) {
+      refuse(plane, index, result);
+    } else {
+      later = result; // it stays dirty
+    }
   }
-  dirty_ = accepted;
-  if (accepted == 0 || request.empty()) return;
+  if (accepted == 0 || request.empty()) {
+    if (later != 0) failed(later, mask, false, now);
+    return;
+  }
+  const int again = try_planes(accepted);
+  if (again == 0) return;
+  if (classify(again) == Verdict::fallback) {
+    find_culprit(accepted, error, now);
+  } else {
+    failed(again, accepted, false, now);
+  }
+}
 
+// The tests passed and the commit did not, so tests tell nothing: commits are made until one is accepted.
+void Crtc::find_culprit(uint64_t mask, int error, int64_t now) noexcept {
+  const auto top = [](uint64_t planes) { return static_cast<uint32_t>(std::bit_width(planes) - 1); };
+  // All but one at a time, from the top: with one to blame, the others are on their way at once.
+  for (uint64_t rest = mask; rest != 0 && !std::has_single_bit(mask); rest &= ~(uint64_t{1} << top(rest))) {
+    const uint32_t left_out = top(rest);
+    const int result = try_planes(mask & ~(uint64_t{1} << left_out));
+    if (result < 0) continue;
+    if (result == 0) return refuse(planes_[left_out], left_out, error);
+    if (classify(result) != Verdict::fallback) return failed(result, mask, false, now);
+  }
+  // Several are to blame. Who is refused alone is one of them; the first who is not goes, the rest follow.
+  for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+    const uint32_t index = static_cast<uint32_t>(std::countr_zero(rest));
+    const int result = std::has_single_bit(mask) ? error : try_planes(uint64_t{1} << index);
+    if (result < 0) continue;
+    if (result == 0) return;
+    if (classify(result) != Verdict::fallback) return failed(result, mask, false, now);
+    refuse(planes_[index], index, result);
+  }
+}
+
+// 0, or a positive errno and nothing changed; -1: hidden planes alone, of which there is nothing to ask.
+int Crtc::try_planes(uint64_t mask) noexcept {
+  kms::AtomicRequest& request = host_.request();
+  request.clear();
+  for (uint64_t rest = mask; rest != 0; rest &= rest - 1)
+    add_plane_changes(request, planes_[std::countr_zero(rest)]);
+  if (request.empty()) return -1;
   commit_id_ = host_.next_commit_id();
   const int64_t enter = base::now_ns();
-  const int again =
+  const int error =
       -request.commit(host_.drm_fd(), DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, commit_id_);
-  if (again == 0) {
-    committed(accepted, enter, base::now_ns(), false);
-    return;
-  }
-  if (classify(again) != Verdict::fallback) {
-    failed(again, accepted, false, now);
-    return;
-  }
-  // The test passed and the commit did not: the driver cannot say who is to blame, so nobody is shown
-  // directly.
-  for (uint64_t rest = accepted; rest != 0; rest &= rest - 1) {
-    const uint32_t index = static_cast<uint32_t>(std::countr_zero(rest));
-    refuse(planes_[index], index, error);
-  }
+  if (error == 0) committed(mask, enter, base::now_ns(), false);
+  return error;
 }
 
 void Crtc::refuse(Plane& plane, uint32_t index, int error) noexcept {
