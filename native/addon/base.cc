@@ -2,6 +2,7 @@
 #include "addon/addon.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <limits>
@@ -62,6 +63,13 @@ Fd* unwrap_fd(const Napi::Value& value, const char* what) {
   Fd* fd = Fd::Unwrap(value.As<Napi::Object>());
   if (!fd->fd) throw Napi::Error::New(value.Env(), std::string(what) + ": Fd is closed");
   return fd;
+}
+
+// Anonymous memory, to hand a result over as a descriptor.
+Napi::Value create_memfd(const Napi::CallbackInfo& info) {
+  const std::string name = to_string(info[0], "name");
+  const int fd = base::check(memfd_create(name.c_str(), MFD_CLOEXEC), "memfd_create", name);
+  return wrap_fd(info.Env(), base::UniqueFd(fd));
 }
 
 } // namespace
@@ -159,6 +167,7 @@ void init_base(Napi::Env env, Napi::Object exports) {
   Fd::constructor = new Napi::FunctionReference(Napi::Persistent(fd));
   Fd::constructor->SuppressDestruct(); // lives as long as the process
   exports.Set("Fd", fd);
+  export_function<create_memfd>(exports, "createMemfd");
 }
 
 } // namespace scanout::addon

@@ -45,4 +45,8 @@ export function isSystemError(error: unknown, code?: string): error is SystemErr
   );
 }
 
-export const { Fd } = addon as { Fd: FdConstructor };
+export const { Fd, createMemfd } = addon as {
+  Fd: FdConstructor;
+  /** Anonymous memory with a name for /proc; write to it by its number. Throws SystemError. */
+  createMemfd(name: string): Fd;
+};

@@ -1,5 +1,4 @@
 /** Listens for socket guests. */
-import { chownSync } from 'node:fs';
 import type { Config } from '../config/config.js';
 import type { GuestManager } from '../guests/manager.js';
 import { MAX } from '../guests/protocol.js';
@@ -24,12 +23,13 @@ export class GuestSocket {
     const { guestSocket, guestSocketMode, guestSocketGroup } = config.daemon;
     this.server = SeqPacketServer.listen(guestSocket, {
       mode: guestSocketMode,
+      ...(guestSocketGroup === null ? {} : { group: guestSocketGroup }),
       backlog: BACKLOG,
       maxMessageSize: LONGEST_MESSAGE,
       maxFds: MAX.fds,
       onConnection: (connection) => this.accept(connection),
+      onError: (error) => log.error({ err: error }, 'accepting a guest failed'),
     });
-    if (guestSocketGroup !== null) chownSync(guestSocket, -1, guestSocketGroup);
     log.debug({ path: guestSocket }, 'listening for guests');
   }
 
