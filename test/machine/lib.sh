@@ -37,8 +37,19 @@ in_tree() {
     mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"' "$@"
 }
 
-# Held while the machine's files are in use, so that a build of another recipe does not remove them.
+# Held while the machine's files are in use; also the time of the last use.
 hold_machine() {
+  touch "$machine/in-use"
   exec 8<"$machine/in-use"
   flock --shared 8
+}
+
+# Clones at different commits may take turns, so a machine of another recipe goes when nobody used it for a day.
+remove_old_machines() {
+  local old
+  for old in "$cache"/machine-*/in-use; do
+    old=${old%/in-use}
+    if [ "$old" = "$machine" ] || [ -z "$(find "$old/in-use" -mmin +1440)" ]; then continue; fi
+    flock --nonblock "$old/in-use" rm -rf --one-file-system "$old" || true
+  done
 }
