@@ -45,7 +45,7 @@ int64_t Crtc::service(int64_t now) noexcept {
 }
 
 bool Crtc::may_commit() const noexcept {
-  if (park_wanted_ || revoked_ || (host_.paused() && !is_virtual())) return false;
+  if (parks_ != 0 || revoked_ || (host_.paused() && !is_virtual())) return false;
   return dirty_ != 0 || capture_fb_ != 0;
 }
 

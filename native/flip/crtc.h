@@ -103,10 +103,11 @@ public:
   void on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexcept;
 
   // Blocking commits by others (mode set, recovery). Parked: nothing in flight, and nothing is committed.
-  /// Asks for it; `parked` becomes true when nothing is in flight any more.
-  void park() noexcept { park_wanted_ = true; }
-  [[nodiscard]] bool parked() const noexcept { return park_wanted_ && !in_flight_; }
-  void unpark() noexcept { park_wanted_ = false; }
+  /// Asks for it; `parked` becomes true when nothing is in flight any more. Each one ends with its own
+  /// `unpark`: several mode sets may be waiting at once.
+  void park() noexcept { ++parks_; }
+  [[nodiscard]] bool parked() const noexcept { return parks_ != 0 && !in_flight_; }
+  void unpark() noexcept { --parks_; }
   /// The mode was set: all planes are off but `primary`, which shows a picture of the daemon's own until its
   /// stream's frame comes. What was on the screen becomes pending again.
   void on_modeset(uint32_t primary_plane, int64_t period_ns) noexcept;
@@ -158,7 +159,7 @@ private:
   uint64_t dirty_ = 0; // planes with something to commit
 
   bool in_flight_ = false;
-  bool park_wanted_ = false;
+  uint32_t parks_ = 0;
   bool recovering_ = false;
   bool revoked_ = false; // waits for `resume`
   bool async_flight_ = false;
