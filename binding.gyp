@@ -64,5 +64,22 @@
       "cflags": ["-O2", "<!@(pkg-config --cflags libdrm)"],
       "libraries": ["<!@(pkg-config --libs libdrm)"],
     },
+    {
+      # The guests of the benchmark. The wrapped write stamps each kick.
+      "target_name": "bench_guest",
+      "type": "executable",
+      "dependencies": ["client"],
+      "sources": ["test/bench/guest.c"],
+      "cflags": ["-O2"],
+      "ldflags": ["-Wl,--wrap=write"],
+    },
+    {
+      # Stamps the commits of whatever program is measured (LD_PRELOAD).
+      "target_name": "stamp",
+      "type": "shared_library",
+      "product_prefix": "lib",
+      "sources": ["test/bench/stamp.c"],
+      "cflags": ["-O2", "-fPIC", "<!@(pkg-config --cflags libdrm)", "-fvisibility=default"],
+    },
   ],
 }
