@@ -35,6 +35,7 @@ int64_t Crtc::service(int64_t now) noexcept {
         1, (virtual_due_ns_ - clock_.last_ns() + clock_.period_ns() / 2) / clock_.period_ns()));
     complete(virtual_due_ns_, clock_.last_sequence() + (clock_.known() ? steps : 1), presented_synthetic);
   }
+  if (host_.paused()) end_capture(EACCES); // it may last, and somebody waits for the picture
   if (!may_commit()) return never;
   const int64_t due = std::max(due_ns(now), retry_at_ns_);
   if (now < due) return due;
@@ -45,7 +46,7 @@ int64_t Crtc::service(int64_t now) noexcept {
 }
 
 bool Crtc::may_commit() const noexcept {
-  if (parks_ != 0 || revoked_ || (host_.paused() && !is_virtual())) return false;
+  if (parks_ != 0 || off_ || revoked_ || (host_.paused() && !is_virtual())) return false;
   return dirty_ != 0 || capture_fb_ != 0;
 }
 
@@ -98,9 +99,14 @@ void Crtc::add_placement(kms::AtomicRequest& request, const Plane& plane, const 
 
 bool Crtc::request_capture(const WritebackProperties& writeback, uint32_t fb_id) noexcept {
   if (capture_fb_ != 0 || is_virtual() || writeback.connector == 0) return false;
+  if (off_ || revoked_ || host_.paused()) return false;
   capture_ = writeback;
   capture_fb_ = fb_id;
   return true;
+}
+
+void Crtc::end_capture(int error) noexcept {
+  if (std::exchange(capture_fb_, 0) != 0) host_.capture_committed(*this, error);
 }
 
 void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
@@ -189,10 +195,7 @@ void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool as
   failures_ = 0;
   backoff_ns_ = 0;
   retry_at_ns_ = 0;
-  if (capture_fb_ != 0) {
-    capture_fb_ = 0;
-    host_.capture_committed(*this, 0);
-  }
+  end_capture(0);
   for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
     Stream* stream = planes_[std::countr_zero(rest)].queued.stream;
     if (stream != nullptr && stream->mode() == PresentMode::fifo) stream->owner().on_room(*stream);

@@ -111,7 +111,7 @@ public:
   /// The mode was set: all planes are off but `primary`, which shows a picture of the daemon's own until its
   /// stream's frame comes. What was on the screen becomes pending again.
   void on_modeset(uint32_t primary_plane, int64_t period_ns) noexcept;
-  /// The CRTC was switched off: everything held is released.
+  /// The CRTC was switched off: everything held is released, and nothing is committed until its mode is set.
   void on_off() noexcept;
   kms::AtomicRequest& recovery() noexcept { return recovery_; }
   void on_recovered(int error) noexcept;
@@ -119,6 +119,7 @@ public:
   void resume() noexcept;
 
   // Capture: the next commit writes the picture back into `fb_id`.
+  /// False when there will be no such commit.
   bool request_capture(const WritebackProperties& writeback, uint32_t fb_id) noexcept;
   /// Signals when the picture is complete; owned by the caller once the commit succeeded.
   [[nodiscard]] int capture_fence() const noexcept { return capture_fence_; }
@@ -128,6 +129,7 @@ private:
   bool add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept;
   void add_placement(kms::AtomicRequest& request, const Plane& plane, const Frame& frame) noexcept;
   void add_capture(kms::AtomicRequest& request) noexcept;
+  void end_capture(int error) noexcept;
   [[nodiscard]] bool may_commit() const noexcept;
   int64_t due_ns(int64_t now) noexcept;
   void commit(int64_t now) noexcept;
@@ -162,6 +164,7 @@ private:
   uint32_t parks_ = 0;
   bool recovering_ = false;
   bool revoked_ = false; // waits for `resume`
+  bool off_ = false;     // waits for a mode
   bool async_flight_ = false;
   uint64_t commit_id_ = 0;
   int64_t commit_enter_ns_ = 0;

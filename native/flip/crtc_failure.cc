@@ -31,6 +31,7 @@ void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
     return;
   case Verdict::paused:
     host_.pause();
+    end_capture(error);
     notice(Notice::Type::paused, error, nullptr, nullptr);
     return;
   case Verdict::back_off:
@@ -40,6 +41,7 @@ void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
   case Verdict::revoked:
   case Verdict::gone:
     revoked_ = true;
+    end_capture(error);
     notice(Notice::Type::gone, error, nullptr, nullptr);
     return;
   case Verdict::fallback:
@@ -57,8 +59,7 @@ void Crtc::retry_after(int64_t now, int64_t shortest_ns, int64_t longest_ns) noe
 // the parts are tested one on top of the other, and what passes is committed.
 void Crtc::isolate(uint64_t mask, int error, bool async, int64_t now) noexcept {
   if (capture_fb_ != 0) {
-    capture_fb_ = 0;
-    host_.capture_committed(*this, error);
+    end_capture(error);
     commit(now);
     return;
   }

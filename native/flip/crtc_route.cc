@@ -1,4 +1,6 @@
 // Which stream is on which plane, and what a mode set does to all of them.
+#include <cerrno>
+
 #include "flip/crtc.h"
 
 namespace scanout::flip {
@@ -59,6 +61,7 @@ void Crtc::release(Held& held) noexcept {
 }
 
 void Crtc::on_modeset(uint32_t primary_plane, int64_t period_ns) noexcept {
+  off_ = false;
   clock_ = VblankClock(period_ns);
   margin_ = Margin(period_ns);
   no_vblank_ = false;
@@ -92,6 +95,8 @@ void Crtc::on_off() noexcept {
   }
   dirty_ = 0;
   in_flight_ = false;
+  off_ = true;
+  end_capture(ENODEV);
 }
 
 } // namespace scanout::flip

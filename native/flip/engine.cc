@@ -244,7 +244,7 @@ Command::Result CaptureCommand::run(Engine& engine) noexcept {
   Crtc* crtc = engine.crtc(crtc_id);
   if (crtc == nullptr) error = ENOENT;
   if (engine.capture_ != nullptr) error = EBUSY;
-  if (error == 0 && !crtc->request_capture(writeback, fb_id)) error = EOPNOTSUPP;
+  if (error == 0 && !crtc->request_capture(writeback, fb_id)) error = engine.is_paused() ? EACCES : EOPNOTSUPP;
   if (error != 0) return Result::done;
   engine.capture_ = this;
   return Result::later;
