@@ -14,7 +14,7 @@ std::string subject_of(const AtomicRequest& request, uint32_t flags) {
   const auto all = request.objects();
   std::string text = all.empty() ? "nothing" : "objects";
   for (const uint32_t object : std::set<uint32_t>(all.begin(), all.end()))
-    text += " " + std::to_string(object);
+    text.append(" ").append(std::to_string(object));
   const std::string names = commit_flag_names(flags);
   return names.empty() ? text : text + ", " + names;
 }
@@ -32,7 +32,7 @@ std::string commit_flag_names(uint32_t flags) {
                {DRM_MODE_PAGE_FLIP_ASYNC, "PAGE_FLIP_ASYNC"}};
   std::string text;
   for (const auto& [flag, name] : known) {
-    if ((flags & flag) != 0) text += (text.empty() ? "" : " ") + std::string(name);
+    if ((flags & flag) != 0) text.append(text.empty() ? "" : " ").append(name);
   }
   return text;
 }

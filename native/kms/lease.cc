@@ -20,7 +20,7 @@ struct DrmFree {
 std::string list(std::span<const uint32_t> objects) {
   std::string text = "objects";
   for (const uint32_t object : objects)
-    text += " " + std::to_string(object);
+    text.append(" ").append(std::to_string(object));
   return text;
 }
 
