@@ -12,13 +12,6 @@ namespace scanout::kms {
 
 using Inodes = std::array<uint64_t, most_planes>;
 
-struct FramebufferRef::Entry {
-  FramebufferLayout layout;
-  Inodes inodes{};
-  uint32_t id = 0;
-  size_t holders = 0;
-};
-
 namespace {
 
 // 0 or -errno. Asks the kernel what the file is before it asks the file, which may be a guest's FUSE file.

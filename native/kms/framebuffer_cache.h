@@ -1,12 +1,14 @@
 // Framebuffers of dma-bufs, each imported once.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <utility>
 
 #include "kms/device.h"
 #include "kms/framebuffer.h"
@@ -38,6 +40,14 @@ private:
       : cache_(std::move(cache)), entry_(entry) {}
   std::shared_ptr<FramebufferCache> cache_;
   Entry* entry_ = nullptr;
+};
+
+/// One framebuffer of a cache.
+struct FramebufferRef::Entry {
+  FramebufferLayout layout;
+  std::array<uint64_t, most_planes> inodes{}; // of each plane's dma-buf
+  uint32_t id = 0;
+  size_t holders = 0;
 };
 
 /// Keeps one framebuffer per buffers and layout, so that a guest that sends the same two or three dma-bufs
