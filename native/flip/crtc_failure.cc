@@ -212,6 +212,7 @@ void Crtc::resume() noexcept {
   for (uint32_t i = 0; i < plane_count_; ++i) {
     Plane& plane = planes_[i];
     plane.placed = false;
+    if (plane.stream != nullptr) plane.stream->renew();
     if (plane.off_wanted || (plane.stream != nullptr && plane.stream->pending() != nullptr)) mark_dirty(i);
   }
 }

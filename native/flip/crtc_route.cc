@@ -81,8 +81,10 @@ void Crtc::on_modeset(uint32_t primary_plane, int64_t period_ns) noexcept {
         shown.stream->owner().on_released(*shown.stream, shown.frame, false);
       }
     }
-    if (plane.stream != nullptr) plane.stream->unblock();
-    if (plane.stream != nullptr && plane.stream->pending() != nullptr) mark_dirty(i);
+    if (plane.stream == nullptr) continue;
+    plane.stream->unblock();
+    plane.stream->renew();
+    if (plane.stream->pending() != nullptr) mark_dirty(i);
   }
 }
 

@@ -84,6 +84,7 @@ void Stream::route(StreamSink* sink, uint32_t slot) noexcept {
     const Frame* shown = sink_->shown(*this);
     if (sink != nullptr && pending_ == std::nullopt && shown != nullptr) {
       pending_ = *shown;
+      pending_->kick_ns = base::now_ns(); // nobody waits for it since its own
       owner_.on_retained(*this, *pending_);
     }
     std::exchange(sink_, nullptr)->detach(*this);
@@ -92,6 +93,7 @@ void Stream::route(StreamSink* sink, uint32_t slot) noexcept {
   slot_ = slot;
   blocked_ = false;
   unrouted_told_ = false;
+  renew();
   if (sink_ != nullptr && pending_) sink_->on_pending(*this);
 }
 
@@ -122,6 +124,12 @@ void Stream::restore(const Frame& frame) noexcept {
     return;
   }
   pending_ = frame;
+  pending_->kick_ns = base::now_ns();
+  renew();
+}
+
+void Stream::renew() noexcept {
+  if (pending_) pending_->ready_ns = base::now_ns();
 }
 
 } // namespace scanout::flip

@@ -85,6 +85,8 @@ public:
   Frame take_pending() noexcept;
   /// Makes `frame` pending again, unless something newer is.
   void restore(const Frame& frame) noexcept;
+  /// The pending frame could not have been shown before now: it has lost no vblank yet.
+  void renew() noexcept;
   void block() noexcept { blocked_ = true; }
   void unblock() noexcept { blocked_ = false; }
   [[nodiscard]] bool blocked() const noexcept { return blocked_; }
