@@ -67,7 +67,7 @@ bool Crtc::add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept
       plane.stream != nullptr && !plane.stream->blocked() ? plane.stream->pending() : nullptr;
   if (frame != nullptr && !frame->off) {
     request.add(plane.id, plane.properties.fb_id, frame->fb_id);
-    if (!plane.active) request.add(plane.id, plane.properties.crtc_id, id_);
+    if (!plane.active || !plane.placed) request.add(plane.id, plane.properties.crtc_id, id_);
     if (!plane.active || !plane.placed || !(plane.place == frame->place))
       add_placement(request, plane, *frame);
     return true;
