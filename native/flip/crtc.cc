@@ -53,13 +53,22 @@ bool Crtc::may_commit() const noexcept {
 int64_t Crtc::due_ns(int64_t now) noexcept {
   // A device without vblanks completes at once; without a pace its guest would run away.
   if (no_vblank_) return clock_.last_ns() + clock_.period_ns();
-  if (policy_ == Policy::eager || is_virtual() || !clock_.known()) return now;
+  if (policy_ == Policy::eager || is_virtual() || !clock_.foretells(now) || only_async()) return now;
   // Armed for a vblank that has not passed: commit, however late the timer woke us.
   if (target_ns_ > now && now >= target_ns_ - margin_.ns()) return now;
   int64_t target = clock_.next_after(now);
   if (now > target - margin_.ns()) target += clock_.period_ns(); // too late for the next one
   target_ns_ = target;
   return target - margin_.ns();
+}
+
+// Nobody on this CRTC waits for the vblank.
+bool Crtc::only_async() const noexcept {
+  for (uint64_t rest = dirty_; rest != 0; rest &= rest - 1) {
+    const Stream* stream = planes_[std::countr_zero(rest)].stream;
+    if (stream == nullptr || stream->mode() != PresentMode::async || stream->async_refused()) return false;
+  }
+  return dirty_ != 0;
 }
 
 bool Crtc::add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept {

@@ -132,6 +132,7 @@ private:
   void end_capture(int error) noexcept;
   [[nodiscard]] bool may_commit() const noexcept;
   int64_t due_ns(int64_t now) noexcept;
+  [[nodiscard]] bool only_async() const noexcept;
   void commit(int64_t now) noexcept;
   uint64_t collect(kms::AtomicRequest& request, uint64_t mask, bool* async) noexcept;
   void committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool async) noexcept;

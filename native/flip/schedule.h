@@ -18,6 +18,11 @@ public:
     known_ = true;
   }
   [[nodiscard]] bool known() const noexcept { return known_; }
+  /// True while the newest vblank is so near that the next ones can be foretold: a mode's period and the real
+  /// one differ by some parts in 10,000.
+  [[nodiscard]] bool foretells(int64_t time_ns) const noexcept {
+    return known_ && time_ns - last_ns_ < 32 * period_ns_;
+  }
   [[nodiscard]] int64_t period_ns() const noexcept { return period_ns_; }
   [[nodiscard]] int64_t last_ns() const noexcept { return last_ns_; }
   [[nodiscard]] uint64_t last_sequence() const noexcept { return last_sequence_; }
