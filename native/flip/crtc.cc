@@ -35,6 +35,7 @@ int64_t Crtc::service(int64_t now) noexcept {
         1, (virtual_due_ns_ - clock_.last_ns() + clock_.period_ns() / 2) / clock_.period_ns()));
     complete(virtual_due_ns_, clock_.last_sequence() + (clock_.known() ? steps : 1), presented_synthetic);
   }
+  look_for_planes();
   if (host_.paused()) end_capture(EACCES); // it may last, and somebody waits for the picture
   if (!may_commit()) return never;
   const int64_t due = std::max(due_ns(now), retry_at_ns_);
@@ -47,7 +48,19 @@ int64_t Crtc::service(int64_t now) noexcept {
 
 bool Crtc::may_commit() const noexcept {
   if (parks_ != 0 || off_ || revoked_ || (host_.paused() && !is_virtual())) return false;
-  return dirty_ != 0 || capture_fb_ != 0;
+  return (dirty_ & ~waiting_) != 0 || capture_fb_ != 0;
+}
+
+// A plane that goes from one CRTC to another has to be taken off there first: a commit that moves it includes
+// both, and is refused or delayed by what is in flight on the other. The engine turns whenever a flip lands.
+void Crtc::look_for_planes() noexcept {
+  waiting_ = 0;
+  for (uint64_t rest = dirty_; rest != 0; rest &= rest - 1) {
+    const int index = std::countr_zero(rest);
+    const Plane& plane = planes_[index];
+    if (!plane.active && plane.stream != nullptr && host_.plane_is_elsewhere(plane.id, *this))
+      waiting_ |= uint64_t{1} << index;
+  }
 }
 
 int64_t Crtc::due_ns(int64_t now) noexcept {
@@ -64,7 +77,7 @@ int64_t Crtc::due_ns(int64_t now) noexcept {
 
 // Nobody on this CRTC waits for the vblank.
 bool Crtc::only_async() const noexcept {
-  for (uint64_t rest = dirty_; rest != 0; rest &= rest - 1) {
+  for (uint64_t rest = dirty_ & ~waiting_; rest != 0; rest &= rest - 1) {
     const Stream* stream = planes_[std::countr_zero(rest)].stream;
     if (stream == nullptr || stream->mode() != PresentMode::async || stream->async_refused()) return false;
   }
@@ -151,8 +164,8 @@ void Crtc::commit(int64_t now) noexcept {
   kms::AtomicRequest& request = host_.request();
   request.clear();
   bool async = false;
-  const uint64_t mask = collect(request, dirty_, &async);
-  dirty_ = mask;
+  const uint64_t mask = collect(request, dirty_ & ~waiting_, &async);
+  dirty_ = mask | waiting_;
   const bool capture = capture_fb_ != 0;
   if (capture) {
     add_capture(request);

@@ -31,6 +31,8 @@ public:
   [[nodiscard]] virtual bool paused() const noexcept = 0;
   virtual void pause() noexcept = 0;
   virtual void capture_committed(Crtc& crtc, int error) noexcept = 0;
+  /// True while another CRTC than `asker` has the plane.
+  [[nodiscard]] virtual bool plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noexcept = 0;
 
 protected:
   ~CrtcHost() = default;
@@ -88,6 +90,8 @@ public:
   void detach(Stream& stream) noexcept override;
   [[nodiscard]] const Frame* shown(const Stream& stream) const noexcept override;
   [[nodiscard]] uint32_t held(const Stream& stream) const noexcept override;
+  /// True while the plane is on this CRTC, or a commit in flight takes it off.
+  [[nodiscard]] bool has_plane(uint32_t id) const noexcept;
   /// Calls `visit(const Plane&)` for every plane.
   template <typename Visit> void each_plane(Visit visit) const noexcept {
     for (uint32_t i = 0; i < plane_count_; ++i)
@@ -130,6 +134,7 @@ private:
   void add_placement(kms::AtomicRequest& request, const Plane& plane, const Frame& frame) noexcept;
   void add_capture(kms::AtomicRequest& request) noexcept;
   void end_capture(int error) noexcept;
+  void look_for_planes() noexcept;
   [[nodiscard]] bool may_commit() const noexcept;
   int64_t due_ns(int64_t now) noexcept;
   [[nodiscard]] bool only_async() const noexcept;
@@ -159,7 +164,8 @@ private:
   Margin margin_;
   std::array<Plane, max_planes> planes_;
   uint32_t plane_count_ = 0;
-  uint64_t dirty_ = 0; // planes with something to commit
+  uint64_t dirty_ = 0;   // planes with something to commit
+  uint64_t waiting_ = 0; // planes of `dirty_` that another CRTC has still
 
   bool in_flight_ = false;
   uint32_t parks_ = 0;

@@ -53,6 +53,13 @@ uint32_t Crtc::held(const Stream& stream) const noexcept {
   return count;
 }
 
+bool Crtc::has_plane(uint32_t id) const noexcept {
+  bool found = false;
+  each_plane(
+      [&](const Plane& plane) { found = found || (plane.id == id && (plane.active || plane.in_commit)); });
+  return found;
+}
+
 void Crtc::release(Held& held) noexcept {
   if (held.stream == nullptr) return;
   Stream& stream = *held.stream;

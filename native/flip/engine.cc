@@ -161,6 +161,13 @@ void Engine::resume() noexcept {
     crtcs_[i]->resume();
 }
 
+bool Engine::plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noexcept {
+  const uint32_t count = crtc_count_.load(std::memory_order_relaxed);
+  return std::any_of(crtcs_.begin(), crtcs_.begin() + count, [&](const std::unique_ptr<Crtc>& crtc) {
+    return crtc.get() != &asker && !crtc->is_virtual() && crtc->has_plane(plane_id);
+  });
+}
+
 // ---- mode sets and recovery
 
 void Engine::recover(Crtc& crtc) noexcept {
@@ -244,7 +251,8 @@ Command::Result CaptureCommand::run(Engine& engine) noexcept {
   Crtc* crtc = engine.crtc(crtc_id);
   if (crtc == nullptr) error = ENOENT;
   if (engine.capture_ != nullptr) error = EBUSY;
-  if (error == 0 && !crtc->request_capture(writeback, fb_id)) error = engine.is_paused() ? EACCES : EOPNOTSUPP;
+  if (error == 0 && !crtc->request_capture(writeback, fb_id))
+    error = engine.is_paused() ? EACCES : EOPNOTSUPP;
   if (error != 0) return Result::done;
   engine.capture_ = this;
   return Result::later;

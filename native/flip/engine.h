@@ -92,6 +92,7 @@ private:
   [[nodiscard]] bool paused() const noexcept override { return is_paused(); }
   void pause() noexcept override { paused_.store(true, std::memory_order_relaxed); }
   void capture_committed(Crtc& crtc, int error) noexcept override;
+  [[nodiscard]] bool plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noexcept override;
 
   void on_event(const kms::Event& event) noexcept override;
   void on_ready(uint32_t events) noexcept override; // the wake-up eventfd
