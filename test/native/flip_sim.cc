@@ -193,6 +193,12 @@ void Sim::recover(flip::Crtc& crtc) noexcept {
   recoveries_.push_back({clock.now() + recovery_ns, &crtc});
 }
 
+bool Sim::plane_is_elsewhere(uint32_t plane_id, const flip::Crtc& asker) const noexcept {
+  return std::any_of(crtcs.begin(), crtcs.end(), [&](const auto& crtc) {
+    return crtc.get() != &asker && !crtc->is_virtual() && crtc->has_plane(plane_id);
+  });
+}
+
 void Sim::finish_recoveries() {
   while (!recoveries_.empty() && recoveries_.front().time_ns <= clock.now()) {
     flip::Crtc& crtc = *recoveries_.front().crtc;
@@ -218,7 +224,7 @@ bool Sim::in_use(uint64_t fb) const {
   const auto has = [&](const auto& state) {
     return std::any_of(state.begin(), state.end(), [&](const auto& entry) { return entry.second.fb == fb; });
   };
-  return has(screen) || has(next_screen);
+  return fb != 0 && (has(screen) || has(next_screen));
 }
 
 // ---- Lender
@@ -245,6 +251,7 @@ void Lender::on_presented(flip::Stream& stream, const flip::Frame& frame,
   CHECK(uses[frame.sequence] > 0);
   shown[stream.id()].push_back(frame.sequence);
   presented.push_back(how);
+  if (flipped) flipped(stream);
 }
 
 void Lender::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
@@ -263,6 +270,30 @@ void Lender::on_released(flip::Stream&, const flip::Frame& frame, bool was_super
 
 void Lender::on_refused(flip::Stream&, const flip::Frame& frame, int error) noexcept {
   refused.emplace_back(frame.sequence, error);
+}
+
+// ---- Display
+
+flip::Stream& Display::stream() {
+  const auto id = static_cast<uint32_t>(streams.size());
+  return *streams.emplace_back(std::make_unique<flip::Stream>(id, lender, epoll));
+}
+
+flip::Stream& Display::show(flip::Crtc& crtc) {
+  const uint32_t id = plane(streams.size());
+  flip::Stream& made = stream();
+  Sim::attach(crtc, made, id);
+  return made;
+}
+
+uint64_t Display::submit(flip::Stream& stream, flip::Frame frame) {
+  lender.uses[frame.sequence] = 1;
+  stream.submit(frame);
+  return frame.sequence;
+}
+
+void Display::keep_flipping() {
+  lender.flipped = [this](flip::Stream& stream) { lender.submit(stream); };
 }
 
 } // namespace scanout::test

@@ -113,6 +113,7 @@ public:
   [[nodiscard]] bool paused() const noexcept override { return paused_flag; }
   void pause() noexcept override { paused_flag = true; }
   void capture_committed(flip::Crtc&, int error) noexcept override { captures.push_back(error); }
+  [[nodiscard]] bool plane_is_elsewhere(uint32_t plane_id, const flip::Crtc& asker) const noexcept override;
 
 private:
   struct Flip {
@@ -158,7 +159,7 @@ public:
   std::vector<uint64_t> released, superseded;      // sequences
   std::vector<std::pair<uint64_t, int>> refused;   // sequence, errno
   std::vector<flip::Presented> presented;
-  std::function<void(flip::Stream&)> room;
+  std::function<void(flip::Stream&)> room, flipped;
   bool strict = true; // a frame on the screen must not come back
 
   void on_presented(flip::Stream& stream, const flip::Frame& frame,
@@ -173,6 +174,27 @@ public:
 private:
   Sim* sim_;
   uint64_t next_ = 0;
+};
+
+/// A display, streams for it, and their owner. Planes are numbered 31, 32, ... in the order of `show`.
+struct Display {
+  Sim sim;
+  Lender lender{&sim};
+  base::Epoll epoll;
+  std::vector<std::unique_ptr<flip::Stream>> streams;
+
+  /// One more stream, routed nowhere.
+  flip::Stream& stream();
+  /// One more stream, on a new plane of the CRTC.
+  flip::Stream& show(flip::Crtc& crtc);
+  /// The id of the plane that `show` gave to the n-th stream, from 0.
+  [[nodiscard]] static uint32_t plane(size_t n) { return static_cast<uint32_t>(31 + n); }
+  uint64_t submit(flip::Stream& stream) { return lender.submit(stream); }
+  uint64_t submit(flip::Stream& stream, flip::Frame frame);
+  /// Lets the owner submit a new frame on each of its streams whenever one is presented.
+  void keep_flipping();
+  /// Sequences presented on a stream so far.
+  std::vector<uint64_t>& shown(const flip::Stream& stream) { return lender.shown[stream.id()]; }
 };
 
 } // namespace scanout::test
