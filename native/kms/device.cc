@@ -5,6 +5,8 @@
 #include <unistd.h>
 #include <xf86drm.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "kms/ioctl.h"
 
@@ -19,16 +21,22 @@ std::string node_of(int fd) {
   return size > 0 ? std::string(path, static_cast<size_t>(size)) : "fd " + std::to_string(fd);
 }
 
+// Not drmGetVersion, which expects every driver to have a date.
 DriverVersion version_of(int fd, const std::string& path) {
-  drmVersion* version = drmGetVersion(fd);
-  if (version == nullptr) throw base::SystemError(errno, "DRM_IOCTL_VERSION", path);
-  DriverVersion result{.name = std::string(version->name, static_cast<size_t>(version->name_len)),
-                       .description = std::string(version->desc, static_cast<size_t>(version->desc_len)),
-                       .major = version->version_major,
-                       .minor = version->version_minor,
-                       .patch = version->version_patchlevel};
-  drmFreeVersion(version);
-  return result;
+  char name[64];
+  char description[128];
+  drm_version version{};
+  version.name = name;
+  version.name_len = sizeof name;
+  version.desc = description;
+  version.desc_len = sizeof description;
+  checked_ioctl(fd, DRM_IOCTL_VERSION, &version, "DRM_IOCTL_VERSION", path);
+  // The lengths that come back are the driver's, of which no more was copied than there was room for.
+  return {.name = std::string(name, std::min(version.name_len, sizeof name)),
+          .description = std::string(description, std::min(version.desc_len, sizeof description)),
+          .major = version.version_major,
+          .minor = version.version_minor,
+          .patch = version.version_patchlevel};
 }
 
 } // namespace
