@@ -274,6 +274,7 @@ static void welcome_all(int drm, const char* path) {
   unlink(path);
   if (bind(listener, (const struct sockaddr*)&address, sizeof address) < 0 || listen(listener, MOST) < 0)
     die(path);
+  printf("listening\n");
   for (int i = 0; i < guest_count; i++) {
     const int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (socket < 0) die("accept");

@@ -1,0 +1,121 @@
+/** `npm run bench`, within the test machine: measures, prints the tables, saves the document and the page. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { createVkms, type VkmsDevice, vkmsShape } from '../../test/machine/inside/vkms.js';
+import { benchDocument, type Conditions, type ScenarioResult } from './document.js';
+import { LoopServer } from './loop-server.js';
+import { formatReport, reportPage } from './report.js';
+import { Runner } from './run.js';
+import { ScanoutdServer } from './scanoutd-server.js';
+import {
+  CARD,
+  cardsFor,
+  type Length,
+  layoutOf,
+  type Program,
+  type Scenario,
+  scenarios,
+} from './scenarios.js';
+import type { Server } from './server.js';
+
+interface Options {
+  length: Length;
+  only: string | undefined;
+  out: string;
+}
+
+export function parseOptions(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Options {
+  const options = new Command('bench')
+    .description('Measures scanoutd beside the smallest correct flip program. Root, with vkms and udmabuf.')
+    .option('--quick', 'a minute and a half')
+    .option('--long', 'half an hour, for narrow intervals')
+    .option('--only <name>', 'scenarios whose name begins so: one, guests-1 and so on')
+    .option('--out <dir>', 'where bench.json and bench.html go', env.SCANOUTD_OUT ?? 'out/bench')
+    .allowExcessArguments(false)
+    .parse(args, { from: 'user' })
+    .opts<{ quick?: boolean; long?: boolean; only?: string; out: string }>();
+  const { quick = false, long = false, only, out } = options;
+  return { length: quick ? 'quick' : long ? 'long' : 'normal', only, out };
+}
+
+function conditions(): Conditions {
+  const [cpu] = cpus();
+  const processor = (cpu?.model ?? 'unknown processor').replace(/\s+/g, ' ').trim();
+  return {
+    kernel: release(),
+    processor,
+    processors: cpus().length,
+    emulated: processor.includes('TCG') || processor.includes('QEMU Virtual'),
+    node: process.versions.node,
+    realtimeReason: '',
+  };
+}
+
+/** Cards for each program, made all at once, so that no program finds another's master. */
+class Cards {
+  private readonly devices: VkmsDevice[] = [];
+
+  make(count: number): VkmsDevice[] {
+    const made = Array.from({ length: count }, () =>
+      createVkms(vkmsShape({ outputs: CARD.crtcs, overlays: CARD.planes - 1 })),
+    );
+    this.devices.push(...made);
+    return made;
+  }
+
+  destroy(): void {
+    for (const device of this.devices) device.destroy();
+  }
+}
+
+async function measure(
+  list: readonly Scenario[],
+  directory: string,
+  cards: Cards,
+): Promise<ScenarioResult[]> {
+  const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
+  const most = layoutOf(Math.max(...list.map(({ guests }) => guests)));
+  const count = cardsFor(most.length);
+  const servers = new Map<Program, Server>([
+    ['reference', new LoopServer('reference', cards.make(count), join(directory, 'reference'))],
+    ['scanoutd', new ScanoutdServer(cards.make(count), most, join(directory, 'scanoutd'))],
+    ['js', new LoopServer('js', cards.make(1), join(directory, 'js'))],
+  ]);
+  const results: ScenarioResult[] = [];
+  try {
+    const runner = new Runner(servers, directory, say);
+    for (const scenario of list) results.push({ scenario, measured: await runner.scenario(scenario) });
+  } finally {
+    for (const server of servers.values()) await server.end();
+  }
+  return results;
+}
+
+async function main(): Promise<void> {
+  const { length, only, out } = parseOptions(process.argv.slice(2));
+  const list = scenarios(length).filter(({ name }) => only === undefined || name.startsWith(only));
+  if (list.length === 0) throw new Error(`no scenario begins with ${only}`);
+  mkdirSync(out, { recursive: true });
+  const directory = mkdtempSync(join(tmpdir(), 'scanoutd-bench-'));
+  const cards = new Cards();
+  try {
+    const document = benchDocument(conditions(), length, await measure(list, directory, cards));
+    writeFileSync(join(out, 'bench.json'), `${JSON.stringify(document, null, 2)}\n`);
+    writeFileSync(join(out, 'bench.html'), reportPage(document));
+    process.stdout.write(formatReport(document));
+    const shown = process.env.SCANOUTD_OUT_SHOWN ?? out;
+    process.stdout.write(`\n${join(shown, 'bench.html')}\n${join(shown, 'bench.json')}\n`);
+  } finally {
+    cards.destroy();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] === new URL(import.meta.url).pathname) {
+  await main().catch((error: unknown) => {
+    process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  });
+}

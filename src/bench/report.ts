@@ -1,0 +1,153 @@
+/** The benchmark's document as text for a terminal, and as a page. */
+import { formatMicros, formatTable } from '../cli/table.js';
+import type {
+  BenchDocument,
+  ComparisonDocument,
+  Conditions,
+  ScenarioDocument,
+  SubjectDocument,
+} from './document.js';
+import { htmlPage, type Plot, type Section } from './page.js';
+
+const SUBJECT_HEAD = [
+  'PROGRAM',
+  'FLIPS',
+  'LOST',
+  'MISSED',
+  'P50',
+  'P99',
+  'MAX',
+  'COMMIT P50',
+  'OWN P50',
+  'CPU/FLIP',
+  'PROCESS CPU/FLIP',
+  'SLEEPS/FLIP',
+  'SYSCALLS/FLIP',
+  'MEMORY',
+];
+const RATIO_HEAD = ['RATIO', 'OF', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
+
+export function formatReport(document: BenchDocument): string {
+  const style = { color: false };
+  const parts = [`${conditionsText(document.conditions)}\n`];
+  for (const scenario of document.scenarios) {
+    const rows = scenario.subjects.map(subjectCells);
+    parts.push(`${scenarioTitle(scenario)}\n${formatTable(SUBJECT_HEAD, rows, style)}`);
+  }
+  parts.push(`Ratios of latency\n${formatTable(RATIO_HEAD, document.comparisons.map(ratioCells), style)}`);
+  parts.push(verdictText(document.comparisons));
+  return parts.join('\n');
+}
+
+export function reportPage(document: BenchDocument): string {
+  const scale = document.scenarios.filter(({ name }) => name.startsWith('guests-'));
+  const sections: Section[] = [
+    {
+      heading: 'Ratios of latency',
+      text:
+        'Latency is the time from when a frame could be committed (its page-flip eventfd was written, and nothing was ' +
+        'in flight on its CRTC) until the entry of its commit ioctl, both stamped outside of the program.',
+      table: { head: RATIO_HEAD, rows: document.comparisons.map(ratioCells) },
+    },
+    ...document.scenarios.map(scenarioSection),
+  ];
+  if (scale.length > 1) sections.push({ heading: 'As guests grow', plots: [scalePlot(scale)] });
+  return htmlPage({
+    title: 'scanoutd beside the smallest correct flip program',
+    text: conditionsText(document.conditions),
+    sections,
+  });
+}
+
+export function conditionsText(conditions: Conditions): string {
+  const { kernel, processor, processors, emulated, node, realtimeReason } = conditions;
+  return [
+    `Linux ${kernel}, ${processors} x ${processor}, Node.js ${node}, `,
+    realtimeReason === '' ? 'real-time priority.' : `no real-time priority: ${realtimeReason}.`,
+    emulated ? ' The machine is emulated: only ratios mean something, times do not.' : '',
+  ].join('');
+}
+
+function scenarioTitle({ title, rounds, seconds }: ScenarioDocument): string {
+  return `${title}; ${rounds} rounds of ${seconds} s`;
+}
+
+function subjectCells(one: SubjectDocument): string[] {
+  const { latencyUs, commitUs, ownUs } = one;
+  return [
+    one.subject,
+    String(one.flips),
+    String(one.lost),
+    String(one.missed),
+    formatMicros(latencyUs.p50),
+    formatMicros(latencyUs.p99),
+    formatMicros(latencyUs.max),
+    formatMicros(commitUs.p50),
+    ownUs === null ? '-' : formatMicros(ownUs.p50),
+    formatMicros(one.cpuUsPerFlip),
+    formatMicros(one.wholeCpuUsPerFlip),
+    one.switchesPerFlip.toFixed(2),
+    one.syscallsPerFlip === null ? '-' : one.syscallsPerFlip.toFixed(1),
+    `${one.residentMiB.toFixed(1)} MiB`,
+  ];
+}
+
+function ratioCells({ what, percentile, ratio, target, verdict }: ComparisonDocument): string[] {
+  const interval = `${ratio.low.toFixed(2)} to ${ratio.high.toFixed(2)}`;
+  return [what, percentile, ratio.value.toFixed(2), interval, target || '-', verdict || '-'];
+}
+
+function verdictText(comparisons: readonly ComparisonDocument[]): string {
+  const asked = comparisons.filter(({ verdict }) => verdict !== '');
+  const missed = asked.filter(({ verdict }) => verdict === 'missed');
+  const names = missed.map(({ what, percentile }) => `${what} (${percentile})`).join(', ');
+  const met = asked.length - missed.length;
+  return `${met} of ${asked.length} targets met${missed.length === 0 ? '' : `; missed: ${names}`}\n`;
+}
+
+function scenarioSection(scenario: ScenarioDocument): Section {
+  return {
+    heading: scenarioTitle(scenario),
+    table: { head: SUBJECT_HEAD, rows: scenario.subjects.map(subjectCells) },
+    plots: [
+      {
+        title: 'Latency by percentile',
+        x: { label: 'percentile', kind: 'nines' },
+        y: { label: 'latency, µs', kind: 'log' },
+        series: scenario.subjects.map(({ subject, curve }) => ({
+          label: subject,
+          x: curve.nines,
+          y: curve.values,
+          look: 'line',
+        })),
+      },
+    ],
+  };
+}
+
+function scalePlot(scenarios: readonly ScenarioDocument[]): Plot {
+  const subjects = [
+    ...new Set(scenarios.flatMap((scenario) => scenario.subjects.map(({ subject }) => subject))),
+  ];
+  const lines = subjects.flatMap((subject) =>
+    (['p50', 'p99'] as const).map((percentile) => {
+      const points = scenarios.flatMap(({ guests, subjects: all }) =>
+        all
+          .filter((one) => one.subject === subject)
+          .map(({ latencyUs }) => ({ guests, value: latencyUs[percentile] })),
+      );
+      return {
+        label: `${subject} ${percentile}`,
+        x: points.map(({ guests }) => guests),
+        y: points.map(({ value }) => value),
+        look: 'line' as const,
+      };
+    }),
+  );
+  return {
+    title: 'Latency as guests grow',
+    x: { label: 'guests', kind: 'log' },
+    y: { label: 'latency, µs', kind: 'log' },
+    series: lines,
+  };
+}
