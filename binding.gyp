@@ -74,6 +74,12 @@
       "ldflags": ["-Wl,--wrap=write"],
     },
     {
+      # An eventfd on the loop of Node.js, for the benchmark's loop in JavaScript.
+      "target_name": "bench_watch",
+      "type": "loadable_module",
+      "sources": ["test/bench/watch.c"],
+    },
+    {
       # Stamps the commits of whatever program is measured (LD_PRELOAD).
       "target_name": "stamp",
       "type": "shared_library",
