@@ -10,6 +10,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_session(env, exports);
   init_bus(env, exports);
   init_systemd(env, exports);
+  init_seqpacket(env, exports);
   return exports;
 }
 
