@@ -91,7 +91,10 @@ int64_t Engine::service() noexcept {
   for (uint32_t i = 0; i < count; ++i)
     next = std::min(next, crtcs_[i]->service(base::now_ns()));
   if (!modesets_.empty()) start_modesets();
-  if (!leaving_.empty()) finish_leaving();
+  if (!leaving_.empty()) {
+    signaller_.flush(); // a producer that is given back closes its descriptors
+    finish_leaving();
+  }
   return next;
 }
 
