@@ -188,7 +188,7 @@ int64_t Crtc::watch(int64_t now) noexcept {
     if (on) add_placement(recovery_, plane, plane.queued.frame);
   }
   host_.recover(*this);
-  return INT64_MAX;
+  return recovering_ ? INT64_MAX : watched_since_ns_ + stall_ns; // there was no room for it
 }
 
 void Crtc::on_recovered(int error) noexcept {

@@ -26,9 +26,17 @@ Worker::~Worker() {
 }
 
 bool Worker::push(const Job& job) noexcept {
-  if (!jobs_.push(job)) return false;
+  if (under_way_ == most) return false;
+  ++under_way_;
+  jobs_.push(job);
   signal_own(wake_.get());
   return true;
+}
+
+std::optional<Job> Worker::pop() noexcept {
+  const std::optional<Job> job = done_.pop();
+  if (job) --under_way_;
+  return job;
 }
 
 void Worker::run() noexcept {
@@ -37,7 +45,7 @@ void Worker::run() noexcept {
     if (read(wake_.get(), &count, sizeof count) < 0 && errno != EINTR) return;
     while (std::optional<Job> job = jobs_.pop()) {
       job->error = -job->request->commit(drm_fd_, job->flags, 0);
-      done_.push(*job); // as large as the queue of jobs: it cannot be full
+      done_.push(*job);
       signal_own(done_fd_);
     }
   }

@@ -31,8 +31,9 @@ public:
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
+  /// False while too many jobs are under way; one is back before there is room again.
   bool push(const Job& job) noexcept;
-  std::optional<Job> pop() noexcept { return done_.pop(); }
+  std::optional<Job> pop() noexcept;
 
 private:
   void run() noexcept;
@@ -41,8 +42,10 @@ private:
   int done_fd_;
   base::UniqueFd wake_;
   std::atomic<bool> stop_{false};
-  base::SpscRing<Job, 64> jobs_;
-  base::SpscRing<Job, 64> done_;
+  static constexpr size_t most = 64;
+  size_t under_way_ = 0; // flip thread: pushed and not yet popped, so that neither ring can be full
+  base::SpscRing<Job, most> jobs_;
+  base::SpscRing<Job, most> done_;
   base::Thread thread_;
 };
 
