@@ -1,5 +1,6 @@
 #include "flip/engine.h"
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -15,6 +16,9 @@ namespace scanout::flip {
 Engine::Engine(int drm_fd, int priority)
     : drm_fd_(drm_fd), wake_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       notify_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+  // The watchdog looks for events that may not be there.
+  const int flags = base::check(fcntl(drm_fd_, F_GETFL), "fcntl(F_GETFL)");
+  base::check(fcntl(drm_fd_, F_SETFL, flags | O_NONBLOCK), "fcntl(F_SETFL)");
   modesets_.reserve(most_commands);
   leaving_.reserve(most_commands);
   sinks_.reserve(most_sinks);
@@ -49,18 +53,28 @@ Engine::~Engine() {
 }
 
 bool Engine::post(std::unique_ptr<Command> command) noexcept {
-  // Bounded here, so that the ring of finished commands, of the same size, can never be full.
-  if (stop_ || under_way_ == most_commands || !commands_.push(command.get())) return false;
-  ++under_way_;
-  (void)command.release();
-  wake();
+  if (stop_) return false;
+  // Never refused for lack of room: with the command would go the producer that it takes out of use.
+  backlog_.push_back(std::move(command));
+  push_backlog();
   return true;
+}
+
+void Engine::push_backlog() noexcept {
+  // Bounded here, so that the ring of finished commands, of the same size, can never be full.
+  while (!backlog_.empty() && under_way_ < most_commands && commands_.push(backlog_.front().get())) {
+    (void)backlog_.front().release();
+    backlog_.pop_front();
+    ++under_way_;
+    wake();
+  }
 }
 
 std::unique_ptr<Command> Engine::finished() noexcept {
   const std::optional<Command*> command = finished_.pop();
   if (!command) return nullptr;
   --under_way_;
+  push_backlog();
   return std::unique_ptr<Command>(*command);
 }
 
@@ -174,7 +188,8 @@ bool Engine::plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noex
 // ---- mode sets and recovery
 
 void Engine::recover(Crtc& crtc) noexcept {
-  worker_->push({&crtc.recovery(), 0, nullptr, &crtc, 0});
+  // No room: as if it had been refused as busy, to be tried again.
+  if (!worker_->push({&crtc.recovery(), 0, nullptr, &crtc, 0})) crtc.on_recovered(EBUSY);
 }
 
 void Engine::start_modesets() noexcept {

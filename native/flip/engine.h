@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -26,8 +27,8 @@ namespace scanout::flip {
 /// more: finished commands, notices, records. The flip thread allocates nothing after its start.
 class Engine final : private CrtcHost, private kms::EventHandler, private base::Pollable {
 public:
-  /// `drm_fd` is borrowed and outlives the engine; it is read here only. `priority` as in base::Thread.
-  /// Throws SystemError.
+  /// `drm_fd` is borrowed and outlives the engine; it is read here only, and made O_NONBLOCK. `priority` as
+  /// in base::Thread. Throws SystemError.
   Engine(int drm_fd, int priority);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -38,7 +39,7 @@ public:
   [[nodiscard]] bool stopped() const noexcept { return stop_; }
 
   // JS thread.
-  /// Takes ownership. False when 1024 commands are under way.
+  /// Takes ownership. False when the engine was stopped.
   bool post(std::unique_ptr<Command> command) noexcept;
   std::unique_ptr<Command> finished() noexcept;
   std::optional<Notice> notice() noexcept { return notices_.pop(); }
@@ -104,6 +105,7 @@ private:
     void on_ready(uint32_t) noexcept override { (engine->*action)(); }
   };
 
+  void push_backlog() noexcept;
   void run() noexcept;
   void run_commands() noexcept;
   void start_modesets() noexcept;
@@ -133,7 +135,9 @@ private:
   base::SpscRing<Command*, most_commands> finished_;
   base::SpscRing<Notice, 1024> notices_;
   base::SpscRing<Record, 8192> records_;
-  size_t under_way_ = 0; // JS thread: posted and not yet fetched
+  // JS thread
+  size_t under_way_ = 0; // in the rings or at work
+  std::deque<std::unique_ptr<Command>> backlog_;
 
   std::vector<ModesetCommand*> modesets_; // capacity reserved for all commands
   std::vector<LeaveCommand*> leaving_;
