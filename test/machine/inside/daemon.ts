@@ -145,6 +145,22 @@ export class TestDaemon {
     }
   }
 
+  /** Runs a test's body and disposes of the daemon; a failure is told with the daemon's log. */
+  async during(body: () => Promise<void>): Promise<void> {
+    try {
+      await body();
+    } catch (error) {
+      const { exitCode, signalCode } = this.child;
+      const end = exitCode ?? signalCode;
+      process.stderr.write(
+        `daemon ${end === null ? 'lives' : `ended with ${end}`}; its log:\n${this.log.slice(-8000)}\n`,
+      );
+      throw error;
+    } finally {
+      await this.dispose();
+    }
+  }
+
   /** Ends it and gives its exit code, or the signal's name. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string> {
     this.bus?.close();
