@@ -11,6 +11,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_bus(env, exports);
   init_systemd(env, exports);
   init_seqpacket(env, exports);
+  init_guest_client(env, exports);
   return exports;
 }
 
