@@ -667,7 +667,9 @@ static int wait_welcome(struct scanoutd_client* client, int64_t deadline) {
   return result;
 }
 
-static bool worth_retrying(int error) {
+/* No daemon, one that is just dying, or one that has no room for the moment. */
+static bool worth_retrying(const struct scanoutd_client* client, int error) {
+  if (error == -EREMOTEIO) return client->error.code == SCANOUTD_BUSY;
   return error == -ENOENT || error == -ECONNREFUSED || error == -EAGAIN || error == -ECONNRESET ||
          error == -EPIPE;
 }
@@ -681,7 +683,7 @@ int scanoutd_client_connect(struct scanoutd_client* client, int timeout_ms) {
     if (timeout_ms == 0) return result;
     if (result == 0) result = wait_welcome(client, deadline);
     const int64_t now = now_ns();
-    if (result == 0 || !worth_retrying(result) || now >= deadline) return result;
+    if (result == 0 || !worth_retrying(client, result) || now >= deadline) return result;
     const int64_t again = now + pause * NS_A_MS;
     const int slept = poll_until(NULL, 0, again < deadline ? again : deadline);
     if (slept != -ETIMEDOUT) return slept;

@@ -106,10 +106,11 @@ int scanoutd_client_create(const char* path, const struct scanoutd_client_option
 
 /*
  * Connects, for the first time or again. Timeout 0: one attempt; on 0 the hello is sent, and the event
- * CONNECTED or CLOSED follows. Otherwise tries with back-off until the daemon has answered. Buffers added
- * before, also over an earlier connection, are registered again; present modes too. Frames are not: submit
- * one when CONNECTED comes. -EISCONN; -ENOENT, -ECONNREFUSED: no daemon; -EREMOTEIO: refused, see
- * scanoutd_client_error; -ETIMEDOUT. After a failure the client is not connected.
+ * CONNECTED or CLOSED follows. Otherwise tries with back-off until the daemon has answered with something
+ * else than SCANOUTD_BUSY. Buffers added before, also over an earlier connection, are registered again;
+ * present modes too. Frames are not: submit one when CONNECTED comes. -EISCONN; -ENOENT, -ECONNREFUSED: no
+ * daemon; -EREMOTEIO: refused, see scanoutd_client_error; -ETIMEDOUT. After a failure the client is not
+ * connected.
  */
 int scanoutd_client_connect(struct scanoutd_client* client, int timeout_ms);
 

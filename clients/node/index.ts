@@ -9,7 +9,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Capability, Message, PlaneKind, PresentMode, SOCKET_PATH } from '../../src/guests/wire.js';
+import { Capability, Code, Message, PlaneKind, PresentMode, SOCKET_PATH } from '../../src/guests/wire.js';
 import { type Fd, isSystemError } from '../../src/native/base.js';
 import {
   type BufferLayout,
@@ -82,7 +82,13 @@ interface Waiting {
 const FIRST_PAUSE_MS = 10;
 const LAST_PAUSE_MS = 500;
 const NO_DAEMON = ['ENOENT', 'ECONNREFUSED', 'EAGAIN', 'ECONNRESET', 'EPIPE'];
-const noDaemon = (reason: string | null) => reason !== null && NO_DAEMON.includes(reason);
+
+/** No daemon, one that is just dying, or one that has no room for the moment. */
+function worthRetrying(error: unknown): boolean {
+  if (error instanceof RefusedError) return error.code === Code.busy;
+  if (error instanceof ClosedError) return NO_DAEMON.includes(error.reason ?? '');
+  return isSystemError(error) && NO_DAEMON.includes(error.code);
+}
 
 /** One guest. An open connection keeps the process alive; `close` or `bye` ends it. */
 export class GuestClient extends EventEmitter<GuestClientEvents> {
@@ -127,10 +133,7 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
         return;
       } catch (error) {
         const left = deadline - performance.now();
-        const again = isSystemError(error)
-          ? noDaemon(error.code)
-          : error instanceof ClosedError && noDaemon(error.reason);
-        if (!again || left <= 0) throw error;
+        if (left <= 0 || !worthRetrying(error)) throw error;
         await sleep(Math.min(pause, left));
       }
     }

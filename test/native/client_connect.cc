@@ -140,6 +140,21 @@ template <typename Spoil> static int reason_of_bad_welcome(Spoil&& spoil) {
   return event.type == SCANOUTD_EVENT_CLOSED ? event.reason : 1;
 }
 
+TEST(client_tries_again_when_the_daemon_is_full) {
+  FakeDaemon daemon;
+  daemon.listen();
+  const Guest guest(daemon.path());
+  std::thread full_once([&] {
+    daemon.accept();
+    daemon.hello();
+    daemon.refuse(daemon.greeting.header.serial, SCANOUTD_BUSY, "at most 1 guest is admitted", true);
+    daemon.hang_up();
+    daemon.welcome();
+  });
+  CHECK_EQ(scanoutd_client_connect(guest, 5000), 0);
+  full_once.join();
+}
+
 /// A memfd that is a flip page but for its size or seals.
 static base::UniqueFd page_file(size_t size, int seals) {
   base::UniqueFd memfd = sealed_memfd(size, seals);
