@@ -51,11 +51,13 @@ static int connect_client(struct example* ex, int timeout_ms) {
   return result;
 }
 
-/* Without --size the first plane follows the area. */
+/* Without --size the first plane follows the area; where there is none it stays as it is. */
 static void place_show(const struct example* ex, struct show* show) {
   const struct scanoutd_configure* area = scanoutd_client_configuration(ex->client);
-  const uint32_t width = area != NULL && area->width > 0 ? area->width : 640;
-  const uint32_t height = area != NULL && area->height > 0 ? area->height : 480;
+  const bool placed = area != NULL && area->width > 0 && area->height > 0;
+  if (!placed && show->count > 0) return;
+  const uint32_t width = placed ? area->width : 640;
+  const uint32_t height = placed ? area->height : 480;
   const bool first = show == &ex->shows[0];
   show->width = ex->set.width != 0 ? ex->set.width : width;
   show->height = ex->set.height != 0 ? ex->set.height : height;
