@@ -22,6 +22,9 @@ const PLANE_NEUTRAL: readonly (readonly [name: string, value: number])[] = [
   ['pixel blend mode', 0],
   ['SCALING_FILTER', 0],
   ['FB_DAMAGE_CLIPS', 0],
+  // Drivers differ in what they begin with. The guest protocol says BT.601 in limited range, and so does the copy.
+  ['COLOR_ENCODING', 0],
+  ['COLOR_RANGE', 0],
 ];
 const CRTC_NEUTRAL = ['GAMMA_LUT', 'DEGAMMA_LUT', 'CTM', 'VRR_ENABLED', 'SCALING_FILTER'] as const;
 const CONNECTOR_NEUTRAL = ['HDR_OUTPUT_METADATA'] as const;
