@@ -17,9 +17,9 @@ template <auto Free> struct Freer {
 };
 template <typename T, auto Free> using Owned = std::unique_ptr<T, Freer<Free>>;
 
-template <typename T> const T& present(const T* object, const char* op, const std::string& subject = {}) {
-  if (object == nullptr) throw base::SystemError(errno, op, subject);
-  return *object;
+// Right after the call that made `object`: errno is its.
+void check_present(const void* object, const char* op, const char* kind = "", uint32_t id = 0) {
+  if (object == nullptr) throw base::SystemError(errno, op, id != 0 ? named(kind, id) : "");
 }
 
 template <typename T> std::vector<uint32_t> ids(const uint32_t* first, T count) {
@@ -53,9 +53,11 @@ std::vector<std::byte> blob_of(int fd, uint32_t connector, const char* name) {
 
 Resources get_resources(int fd) {
   const Owned<drmModeRes, drmModeFreeResources> owned(drmModeGetResources(fd));
-  const auto& raw = present(owned.get(), "DRM_IOCTL_MODE_GETRESOURCES");
+  check_present(owned.get(), "DRM_IOCTL_MODE_GETRESOURCES");
+  const auto& raw = *owned;
   const Owned<drmModePlaneRes, drmModeFreePlaneResources> owned_planes(drmModeGetPlaneResources(fd));
-  const auto& planes = present(owned_planes.get(), "DRM_IOCTL_MODE_GETPLANERESOURCES");
+  check_present(owned_planes.get(), "DRM_IOCTL_MODE_GETPLANERESOURCES");
+  const auto& planes = *owned_planes;
   return {.crtcs = ids(raw.crtcs, raw.count_crtcs),
           .connectors = ids(raw.connectors, raw.count_connectors),
           .encoders = ids(raw.encoders, raw.count_encoders),
@@ -70,7 +72,8 @@ Resources get_resources(int fd) {
 Connector get_connector(int fd, uint32_t id, bool probe) {
   const Owned<drmModeConnector, drmModeFreeConnector> owned(probe ? drmModeGetConnector(fd, id)
                                                                   : drmModeGetConnectorCurrent(fd, id));
-  const auto& raw = present(owned.get(), "DRM_IOCTL_MODE_GETCONNECTOR", named("connector", id));
+  check_present(owned.get(), "DRM_IOCTL_MODE_GETCONNECTOR", "connector", id);
+  const auto& raw = *owned;
   Connector connector{.id = raw.connector_id,
                       .type = raw.connector_type,
                       .type_id = raw.connector_type_id,
@@ -90,7 +93,8 @@ Connector get_connector(int fd, uint32_t id, bool probe) {
 
 Encoder get_encoder(int fd, uint32_t id) {
   const Owned<drmModeEncoder, drmModeFreeEncoder> owned(drmModeGetEncoder(fd, id));
-  const auto& raw = present(owned.get(), "DRM_IOCTL_MODE_GETENCODER", named("encoder", id));
+  check_present(owned.get(), "DRM_IOCTL_MODE_GETENCODER", "encoder", id);
+  const auto& raw = *owned;
   return {.id = raw.encoder_id,
           .type = raw.encoder_type,
           .crtc = raw.crtc_id,
@@ -100,7 +104,8 @@ Encoder get_encoder(int fd, uint32_t id) {
 
 Crtc get_crtc(int fd, uint32_t id) {
   const Owned<drmModeCrtc, drmModeFreeCrtc> owned(drmModeGetCrtc(fd, id));
-  const auto& raw = present(owned.get(), "DRM_IOCTL_MODE_GETCRTC", named("crtc", id));
+  check_present(owned.get(), "DRM_IOCTL_MODE_GETCRTC", "crtc", id);
+  const auto& raw = *owned;
   return {.id = raw.crtc_id,
           .framebuffer = raw.buffer_id,
           .x = raw.x,
@@ -111,7 +116,8 @@ Crtc get_crtc(int fd, uint32_t id) {
 
 Plane get_plane(int fd, uint32_t id) {
   const Owned<drmModePlane, drmModeFreePlane> owned(drmModeGetPlane(fd, id));
-  const auto& raw = present(owned.get(), "DRM_IOCTL_MODE_GETPLANE", named("plane", id));
+  check_present(owned.get(), "DRM_IOCTL_MODE_GETPLANE", "plane", id);
+  const auto& raw = *owned;
   const auto properties = get_properties(fd, id, DRM_MODE_OBJECT_PLANE);
   Plane plane{.id = raw.plane_id,
               .type = plane_type(properties),
