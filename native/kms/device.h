@@ -54,8 +54,9 @@ public:
   /// Also true of a lease whose lessor is master.
   [[nodiscard]] bool is_master() const noexcept;
   /// Throws SystemError: EBUSY when another is master; EACCES when this one never was and may not be (as of
-  /// a descriptor from logind, which sets it itself); EINVAL on a lease.
+  /// a descriptor from logind, which sets it itself); EINVAL on a lease whose lessor is not master.
   void set_master() const;
+  /// Throws SystemError: EINVAL when it is not master, or a lease.
   void drop_master() const;
 
 private:

@@ -172,8 +172,9 @@ export interface KmsDevice extends KmsObjects {
   setClientCap(capability: number, value: number): boolean;
   /** True of a lease whose lessor is master, too. */
   isMaster(): boolean;
-  /** EBUSY: another is master. EACCES: never was and may not be, as with a descriptor of logind's. EINVAL: a lease. */
+  /** EBUSY: another is master. EACCES: never was and may not be, as with a descriptor of logind's. */
   setMaster(): void;
+  /** EINVAL: it is not master, or a lease. */
   dropMaster(): void;
 
   /** Blobs live until they are destroyed or the device is closed, and as long as a state refers to them. */
