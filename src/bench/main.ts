@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { createVkms, type VkmsDevice, vkmsShape } from '../../test/machine/inside/vkms.js';
 import { benchDocument, type Conditions, type ScenarioResult } from './document.js';
 import { LoopServer } from './loop-server.js';
@@ -20,8 +20,11 @@ import {
 } from './scenarios.js';
 import type { Server } from './server.js';
 
+const PROGRAMS: readonly Program[] = ['reference', 'scanoutd', 'js'];
+
 interface Options {
   length: Length;
+  programs: Program[];
   only: string | undefined;
   out: string;
 }
@@ -32,12 +35,23 @@ export function parseOptions(args: readonly string[], env: NodeJS.ProcessEnv = p
     .option('--quick', 'a minute and a half')
     .option('--long', 'half an hour, for narrow intervals')
     .option('--only <name>', 'scenarios whose name begins so: one, guests-1 and so on')
+    .option('--programs <names>', 'some of reference, scanoutd and js, with commas', readPrograms, [
+      ...PROGRAMS,
+    ])
     .option('--out <dir>', 'where bench.json and bench.html go', env.SCANOUTD_OUT ?? 'out/bench')
     .allowExcessArguments(false)
     .parse(args, { from: 'user' })
-    .opts<{ quick?: boolean; long?: boolean; only?: string; out: string }>();
-  const { quick = false, long = false, only, out } = options;
-  return { length: quick ? 'quick' : long ? 'long' : 'normal', only, out };
+    .opts<{ quick?: boolean; long?: boolean; only?: string; programs: Program[]; out: string }>();
+  const { quick = false, long = false, only, programs, out } = options;
+  return { length: quick ? 'quick' : long ? 'long' : 'normal', programs, only, out };
+}
+
+function readPrograms(text: string): Program[] {
+  return text.split(',').map((name) => {
+    const known = PROGRAMS.find((program) => program === name);
+    if (known === undefined) throw new InvalidArgumentError(`They are ${PROGRAMS.join(', ')}.`);
+    return known;
+  });
 }
 
 function conditions(): Conditions {
@@ -72,17 +86,21 @@ class Cards {
 
 async function measure(
   list: readonly Scenario[],
+  programs: readonly Program[],
   directory: string,
   cards: Cards,
 ): Promise<ScenarioResult[]> {
   const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
   const most = layoutOf(Math.max(...list.map(({ guests }) => guests)));
   const count = cardsFor(most.length);
-  const servers = new Map<Program, Server>([
-    ['reference', new LoopServer('reference', cards.make(count), join(directory, 'reference'))],
-    ['scanoutd', new ScanoutdServer(cards.make(count), most, join(directory, 'scanoutd'))],
-    ['js', new LoopServer('js', cards.make(1), join(directory, 'js'))],
-  ]);
+  const servers = new Map<Program, Server>();
+  for (const program of programs) {
+    const own = join(directory, program);
+    const devices = cards.make(program === 'js' ? 1 : count);
+    const server =
+      program === 'scanoutd' ? new ScanoutdServer(devices, most, own) : new LoopServer(program, devices, own);
+    servers.set(program, server);
+  }
   const results: ScenarioResult[] = [];
   try {
     const runner = new Runner(servers, directory, say);
@@ -94,14 +112,14 @@ async function measure(
 }
 
 async function main(): Promise<void> {
-  const { length, only, out } = parseOptions(process.argv.slice(2));
+  const { length, programs, only, out } = parseOptions(process.argv.slice(2));
   const list = scenarios(length).filter(({ name }) => only === undefined || name.startsWith(only));
   if (list.length === 0) throw new Error(`no scenario begins with ${only}`);
   mkdirSync(out, { recursive: true });
   const directory = mkdtempSync(join(tmpdir(), 'scanoutd-bench-'));
   const cards = new Cards();
   try {
-    const document = benchDocument(conditions(), length, await measure(list, directory, cards));
+    const document = benchDocument(conditions(), length, await measure(list, programs, directory, cards));
     writeFileSync(join(out, 'bench.json'), `${JSON.stringify(document, null, 2)}\n`);
     writeFileSync(join(out, 'bench.html'), reportPage(document));
     process.stdout.write(formatReport(document));

@@ -1,5 +1,4 @@
 /** What the report says of samples: percentiles, and ratios with how sure they are. */
-import { percentile } from '../service/statistics.js';
 
 export interface Summary {
   count: number;
@@ -10,7 +9,7 @@ export interface Summary {
 
 /** `samples` in any order. */
 export function summarize(samples: ArrayLike<number>): Summary {
-  const sorted = ascending(samples);
+  const sorted = Float64Array.from(samples).sort();
   return {
     count: sorted.length,
     p50: percentile(sorted, 0.5),
@@ -48,13 +47,13 @@ export function ratioOf(
     const denominator = percentileOf(resample(b, random), p);
     if (denominator > 0) resampled.push(percentileOf(resample(a, random), p) / denominator);
   }
-  resampled.sort((x, y) => x - y);
-  return { value: over / under, low: percentile(resampled, 0.025), high: percentile(resampled, 0.975) };
+  const sorted = Float64Array.from(resampled).sort();
+  return { value: over / under, low: percentile(sorted, 0.025), high: percentile(sorted, 0.975) };
 }
 
 /** Values at `points` quantiles, closer towards the end, where the interesting ones are. For plots. */
 export function tailCurve(samples: ArrayLike<number>, points = 120): { nines: number[]; values: number[] } {
-  const sorted = ascending(samples);
+  const sorted = Float64Array.from(samples).sort();
   const most = Math.log10(Math.max(sorted.length, 2));
   const nines = Array.from({ length: points }, (_, i) => (i / (points - 1)) * most);
   return { nines, values: nines.map((n) => percentile(sorted, 1 - 10 ** -n)) };
@@ -92,12 +91,11 @@ function resample(rounds: readonly ArrayLike<number>[], random: () => number): F
   return all;
 }
 
-/** Typed arrays sort by number, in native code. */
-function ascending(samples: ArrayLike<number>): number[] {
-  return [...Float64Array.from(samples).sort()];
+function percentileOf(samples: Float64Array, p: number): number {
+  return percentile(samples.sort(), p);
 }
 
-function percentileOf(samples: Float64Array, p: number): number {
-  const sorted = samples.sort();
+/** Nearest rank; 0 for no values. `sorted` ascending, as typed arrays are by `sort`. */
+export function percentile(sorted: Float64Array, p: number): number {
   return sorted[Math.max(0, Math.ceil(p * sorted.length) - 1)] ?? 0;
 }
