@@ -119,3 +119,12 @@ test('every field lies where the C compiler puts it', () => {
   }
   assert.deepEqual(evaluate(expressions), expected);
 });
+
+test('the minimal guest of the documentation compiles', () => {
+  const page = readFileSync('docs/guest-protocol.md', 'utf8');
+  const program = /```c\n([\s\S]*?)```/.exec(page)?.[1];
+  assert.ok(program);
+  const warnings = ['-Wall', '-Wextra', '-Wpedantic', '-Werror'];
+  const options = ['-std=c11', '-D_GNU_SOURCE', ...warnings, '-fsyntax-only', '-Inative', '-Iclients/c'];
+  execFileSync('cc', [...options, '-x', 'c', '-'], { input: program });
+});
