@@ -1,9 +1,7 @@
 #include "guests/socket.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fd_kind.h"
 
 namespace scanout::guests {
 
@@ -49,7 +46,9 @@ FlipPage::~FlipPage() {
 
 SocketGuest::SocketGuest(uint32_t first_stream, uint32_t plane_count, Descriptors descriptors,
                          flip::Engine& engine)
-    : engine_(engine), page_(plane_count), descriptors_(std::move(descriptors)), plane_count_(plane_count) {
+    : engine_(engine), page_(plane_count), fences_(std::move(descriptors.fence_socket)),
+      kick_(std::move(descriptors.kick)), release_(std::move(descriptors.release)),
+      plane_count_(plane_count) {
   for (uint32_t i = 0; i < plane_count; ++i) {
     streams_[i] = std::make_unique<flip::Stream>(first_stream + i, *this, engine.epoll());
   }
@@ -60,11 +59,11 @@ SocketGuest::~SocketGuest() = default;
 int SocketGuest::on_enter(flip::Engine& engine) noexcept {
   // Edge-triggered and never read: each write wakes us, a storm of them costs one wake-up a round, and there
   // is no read that the guest could make block.
-  return engine.epoll().try_add(descriptors_.kick.get(), EPOLLIN | EPOLLET, this);
+  return engine.epoll().try_add(kick_.get(), EPOLLIN | EPOLLET, this);
 }
 
 void SocketGuest::on_leave(flip::Engine& engine) noexcept {
-  engine.epoll().remove(descriptors_.kick.get());
+  engine.epoll().remove(kick_.get());
 }
 
 void SocketGuest::set_area(const flip::Rect& area) noexcept {
@@ -148,7 +147,7 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
   if (code == SCANOUTD_OK) code = make_frame(entry, frame);
   base::UniqueFd fence;
   if (code == SCANOUTD_OK && (entry.flags & SCANOUTD_FLIP_FENCED) != 0) {
-    fence = take_fence(plane, entry.sequence);
+    fence = fences_.take(plane, entry.sequence);
     if (!fence) code = SCANOUTD_BAD_FENCE;
   }
   if (code != SCANOUTD_OK) {
@@ -167,7 +166,7 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
     stats_[plane].newest_buffer.store(static_cast<int32_t>(frame.buffer), std::memory_order_relaxed);
   }
   publish(plane);
-  if (fifo) engine_.signaller().add(descriptors_.release.get()); // the slot is free: the guest may go on
+  if (fifo) engine_.signaller().add(release_.get()); // the slot is free: the guest may go on
   stream.submit(frame, std::move(fence));
 }
 
@@ -218,39 +217,6 @@ scanoutd_code SocketGuest::make_frame(const scanoutd_flip_entry& entry, flip::Fr
   return SCANOUTD_OK;
 }
 
-base::UniqueFd SocketGuest::take_fence(uint32_t plane, uint64_t sequence) noexcept {
-  // Fences of frames that were replaced unseen lie before ours; a bounded number is passed over.
-  for (int tries = 0; descriptors_.fence_socket && tries < 16; ++tries) {
-    scanoutd_fence message{};
-    iovec part{.iov_base = &message, .iov_len = sizeof message};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * SCANOUTD_MAX_FDS)];
-    msghdr header{
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    const ssize_t size = recvmsg(descriptors_.fence_socket.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (size <= 0) break;
-    base::UniqueFd fence;
-    uint32_t count = 0;
-    for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-      if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-      const size_t fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < fds; ++i, ++count) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        // Only one of them can be a fence; whatever else it is, it is not closed here.
-        if (fence || !base::is_sync_file(fd)) {
-          base::close_untrusted(fd);
-        } else {
-          fence.reset(fd);
-        }
-      }
-    }
-    const bool whole =
-        size == sizeof message && (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && count == 1;
-    if (whole && message.plane == plane && message.sequence == sequence && fence) return fence;
-  }
-  return {};
-}
-
 void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, int error) noexcept {
   stats_[plane].refused.fetch_add(1, std::memory_order_relaxed);
   scanoutd_flip_feedback& feedback = feedback_[plane];
@@ -258,7 +224,7 @@ void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, 
   feedback.refused_code = code;
   feedback.refused_errno = static_cast<uint32_t>(error);
   publish(plane);
-  engine_.signaller().add(descriptors_.release.get());
+  engine_.signaller().add(release_.get());
 }
 
 void SocketGuest::publish(uint32_t plane) noexcept {
@@ -288,7 +254,7 @@ void SocketGuest::on_presented(flip::Stream& stream, const flip::Frame& frame,
   stats_[plane].missed.fetch_add(how.missed, std::memory_order_relaxed);
   if ((how.flags & flip::presented_direct) == 0) stats_[plane].copied.fetch_add(1, std::memory_order_relaxed);
   publish(plane);
-  engine_.signaller().add(descriptors_.release.get());
+  engine_.signaller().add(release_.get());
 }
 
 void SocketGuest::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
@@ -306,7 +272,7 @@ void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame, bo
   Buffer& buffer = buffers_[frame.buffer];
   if (--buffer.uses > 0) return;
   shared(page_.get().released[frame.buffer]).store(buffer.newest_use, std::memory_order_release);
-  engine_.signaller().add(descriptors_.release.get());
+  engine_.signaller().add(release_.get());
   if (buffer.retire != nullptr) engine_.finish(*std::exchange(buffer.retire, nullptr));
 }
 

@@ -9,6 +9,7 @@
 #include "base/unique_fd.h"
 #include "flip/engine.h"
 #include "flip/producer.h"
+#include "guests/fence_inbox.h"
 #include "guests/protocol.h"
 
 namespace scanout::guests {
@@ -89,14 +90,14 @@ private:
   void take(uint32_t plane, int64_t now) noexcept;
   scanoutd_code check(uint32_t plane, const scanoutd_flip_entry& entry, uint64_t announced) noexcept;
   scanoutd_code make_frame(const scanoutd_flip_entry& entry, flip::Frame& frame) noexcept;
-  base::UniqueFd take_fence(uint32_t plane, uint64_t sequence) noexcept;
   void refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, int error) noexcept;
   void publish(uint32_t plane) noexcept;
   uint32_t plane_of(const flip::Stream& stream) const noexcept;
 
   flip::Engine& engine_;
   FlipPage page_;
-  Descriptors descriptors_;
+  FenceInbox fences_;
+  base::UniqueFd kick_, release_;
   uint32_t plane_count_;
   std::array<std::unique_ptr<flip::Stream>, SCANOUTD_MAX_PLANES> streams_;
   std::array<PlaneStats, SCANOUTD_MAX_PLANES> stats_;
