@@ -25,6 +25,12 @@ public:
     info.This().As<Napi::Object>().TypeTag(&T::tag);
   }
 
+  /// Node lets V8 check whose object `this` is for methods, but not for accessors.
+  template <typename Wrapped<T>::Method method>
+  static typename Wrapped<T>::Property define_getter(const char* name) {
+    return Napi::ObjectWrap<T>::InstanceAccessor(
+        name, static_cast<typename Wrapped<T>::Method>(&KmsClass::get<method>), nullptr);
+  }
   static void register_class(Napi::Object exports, const Napi::Function& function) {
     constructor = new Napi::FunctionReference(Napi::Persistent(function));
     constructor->SuppressDestruct(); // lives as long as the process
@@ -52,6 +58,9 @@ protected:
   }
 
 private:
+  template <typename Wrapped<T>::Method method> Napi::Value get(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return (from(info.This(), "this").*method)(info); });
+  }
   inline static Napi::FunctionReference* constructor = nullptr;
 };
 
