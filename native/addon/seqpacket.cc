@@ -146,13 +146,13 @@ void SeqPacket::on_ready(int events) {
     full_ = false;
     enter_js(Env(), resource, [&] { on_drain_.Value().Call({}); });
   }
-  if (socket_ && !paused_) receive_some();
+  receive_some();
   watch();
 }
 
 void SeqPacket::receive_some() {
   // Bounded, so that a peer that never stops sending leaves the others their turn.
-  for (uint32_t i = 0; socket_ && i < per_turn_; ++i) {
+  for (uint32_t i = 0; socket_ && !paused_ && i < per_turn_; ++i) {
     try {
       base::SeqPacket::Received received = socket_->receive();
       if (received.what == base::SeqPacket::Received::What::nothing) return;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/unix_socket.h"
 
 namespace scanout::base {
 
@@ -33,12 +34,7 @@ size_t words_for(size_t bytes) {
 } // namespace
 
 void SeqPacket::require_kind(int fd) {
-  int domain = 0;
-  int type = 0;
-  socklen_t size = sizeof(int);
-  check(::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size), "getsockopt(SO_DOMAIN)");
-  check(::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size), "getsockopt(SO_TYPE)");
-  if (domain != AF_UNIX || type != SOCK_SEQPACKET) throw UsageError("unix seqpacket socket expected");
+  if (!is_unix_socket(fd, SOCK_SEQPACKET)) throw UsageError("unix seqpacket socket expected");
 }
 
 SeqPacket::SeqPacket(UniqueFd socket, size_t max_bytes, size_t max_fds)

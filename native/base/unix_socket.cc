@@ -76,6 +76,13 @@ int socket_option(int socket, int option) {
 
 } // namespace
 
+bool is_unix_socket(int fd, int type) {
+  struct stat found{};
+  check(::fstat(fd, &found), "fstat");
+  return S_ISSOCK(found.st_mode) && socket_option(fd, SO_DOMAIN) == AF_UNIX &&
+         socket_option(fd, SO_TYPE) == type;
+}
+
 PeerCredentials peer_credentials(int socket) {
   ucred found{};
   socklen_t size = sizeof(found);
@@ -120,8 +127,7 @@ UnixListener UnixListener::listen(const std::string& path, const ListenOptions& 
 }
 
 UnixListener UnixListener::adopt(UniqueFd socket, int type) {
-  if (socket_option(socket.get(), SO_DOMAIN) != AF_UNIX || socket_option(socket.get(), SO_TYPE) != type ||
-      socket_option(socket.get(), SO_ACCEPTCONN) == 0) {
+  if (!is_unix_socket(socket.get(), type) || socket_option(socket.get(), SO_ACCEPTCONN) == 0) {
     throw UsageError("passed socket: a listening unix socket of the right type expected");
   }
   const int flags = check(::fcntl(socket.get(), F_GETFL), "fcntl(F_GETFL)");

@@ -23,6 +23,9 @@ struct PeerCredentials {
 /// SO_PEERCRED and SO_PEERGROUPS of a connected unix socket (borrowed). Throws SystemError.
 PeerCredentials peer_credentials(int socket);
 
+/// True when `fd` (borrowed) is a unix socket of `type`. Throws SystemError.
+bool is_unix_socket(int fd, int type);
+
 /// Connects to a listening socket at `path`; `type` is SOCK_STREAM or SOCK_SEQPACKET. Never waits: a listener
 /// whose backlog is full is an EAGAIN. The socket is non-blocking and closed on exec. Throws SystemError.
 UniqueFd connect_unix(const std::string& path, int type);
