@@ -10,6 +10,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_session(env, exports);
   init_bus(env, exports);
   init_systemd(env, exports);
+  init_pixels(env, exports);
+  init_shadow(env, exports);
   init_seqpacket(env, exports);
   init_guest_client(env, exports);
   return exports;

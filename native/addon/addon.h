@@ -18,6 +18,8 @@ void init_guests(Napi::Env env, Napi::Object exports);
 void init_session(Napi::Env env, Napi::Object exports);
 void init_bus(Napi::Env env, Napi::Object exports);
 void init_systemd(Napi::Env env, Napi::Object exports);
+void init_pixels(Napi::Env env, Napi::Object exports);
+void init_shadow(Napi::Env env, Napi::Object exports);
 void init_seqpacket(Napi::Env env, Napi::Object exports);
 void init_guest_client(Napi::Env env, Napi::Object exports);
 

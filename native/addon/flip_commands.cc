@@ -71,6 +71,7 @@ Napi::Value describe(Napi::Env env, const flip::Frame& frame) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("framebuffer", frame.fb_id);
   object.Set("buffer", frame.buffer);
+  object.Set("sequence", Napi::BigInt::New(env, frame.sequence));
   object.Set("off", frame.off);
   object.Set("srcX", frame.place.src_x);
   object.Set("srcY", frame.place.src_y);

@@ -3,7 +3,7 @@ import type { BufferLayout, CardDevice, ImportedBuffer } from '../kms/device.js'
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../kms/topology.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { closeUntrusted, dmaBufSize, fdKind, type SocketGuest } from '../native/guests.js';
-import { layoutEnd, type PixelFormat, pixelFormats } from '../native/pixels.js';
+import { type PixelFormat, pixelFormats, planeNeeds } from '../native/pixels.js';
 import type { GuestBuffer } from './guest.js';
 import { type AddBuffer, Code, ProtocolError } from './protocol.js';
 
@@ -91,14 +91,15 @@ export class GuestBuffers {
     }
   }
 
-  /** Resolves when nothing shows the buffer any more. Throws a ProtocolError. */
-  async remove(native: SocketGuest, id: number): Promise<void> {
+  /** Resolves when nothing shows the buffer any more; `unread` ends its copying. Throws a ProtocolError. */
+  async remove(native: SocketGuest, id: number, unread: () => Promise<void>): Promise<void> {
     const buffer = this.buffers.get(id);
     if (buffer === undefined || buffer.retiring) {
       throw new ProtocolError(Code.badBuffer, `there is no buffer ${id}`);
     }
     buffer.retiring = true;
     await native.retireBuffer(id);
+    await unread();
     this.free(buffer);
   }
 
@@ -144,23 +145,25 @@ function checkLayout(message: AddBuffer, format: PixelFormat, sizes: readonly nu
   const { planeCount, width, height } = message;
   const linear = isLinear(message.modifier);
   // Modifiers may add planes of their own, such as compression data; their layout is the driver's to check.
-  if (linear ? planeCount !== format.planes.length : planeCount < format.planes.length) {
-    const text = `${format.name} has ${format.planes.length} memory planes, got ${planeCount}`;
+  if (linear ? planeCount !== format.planeCount : planeCount < format.planeCount) {
+    const text = `${format.name} has ${format.planeCount} memory planes, got ${planeCount}`;
     throw new ProtocolError(Code.badFormat, text);
   }
   for (let plane = 0; plane < planeCount; plane++) {
     const size = sizes[sizes.length === 1 ? 0 : plane] ?? 0;
     const stride = message.strides[plane] ?? 0;
     const offset = message.offsets[plane] ?? 0;
-    const needed = linear ? layoutEnd(format, plane, width, height, stride, offset) : BigInt(offset) + 1n;
-    if (needed === null) {
+    const needs = linear
+      ? planeNeeds(format.fourcc, plane, width, height, stride, offset)
+      : { stride: 1, bytes: offset + 1 };
+    if (stride < needs.stride) {
       throw new ProtocolError(
         Code.badLayout,
         `plane ${plane}: stride ${stride} is too small for ${width} pixels`,
       );
     }
-    if (needed > BigInt(size)) {
-      const text = `plane ${plane}: offset ${offset} and stride ${stride} need ${needed} bytes, the dma-buf has ${size}`;
+    if (needs.bytes > size) {
+      const text = `plane ${plane}: offset ${offset} and stride ${stride} need ${needs.bytes} bytes, the dma-buf has ${size}`;
       throw new ProtocolError(Code.badLayout, text);
     }
   }

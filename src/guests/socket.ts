@@ -131,14 +131,14 @@ export class SocketGuest implements Guest {
 
   // ---- messages; each throws a ProtocolError
 
-  addBuffer(message: AddBuffer, fds: Fd[]): Promise<void> {
-    return this.registered.add(this.producer, message, fds);
+  async addBuffer(message: AddBuffer, fds: Fd[]): Promise<void> {
+    await this.registered.add(this.producer, message, fds);
+    const buffer = this.registered.get(message.buffer);
+    if (buffer !== null) await this.card.shadows.added(this, buffer);
   }
 
   async removeBuffer(id: number): Promise<void> {
-    const buffer = this.registered.get(id);
-    if (buffer !== null) await this.card.shadows.forget(this, id);
-    await this.registered.remove(this.producer, id);
+    await this.registered.remove(this.producer, id, () => this.card.shadows.forget(this, id));
   }
 
   async setPresent(message: SetPresent): Promise<void> {
@@ -161,8 +161,8 @@ export class SocketGuest implements Guest {
   async leave(): Promise<void> {
     if (this.left) return;
     this.left = true;
-    await this.card.shadows.forget(this, null);
     await this.producer.leave();
+    await this.card.shadows.forget(this, null);
     this.registered.freeAll();
     this.statistics.forget(this.planes.map(({ stream }) => stream));
   }

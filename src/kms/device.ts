@@ -1,5 +1,6 @@
 /** What the daemon needs of a card's device, in the terms of the planner. Made of a KmsDevice by drm-device.ts. */
 import type { Fd } from '../native/base.js';
+import type { KmsDevice } from '../native/kms.js';
 import type { Topology } from './topology.js';
 
 /** One property of an atomic commit. */
@@ -31,6 +32,8 @@ export interface DumbPicture {
   readonly stride: number;
   /** Mapped memory; not to be touched after `destroy`. */
   readonly pixels: Uint8Array;
+  /** Its dma-buf; the caller's. */
+  exportFd(): Fd;
   destroy(): void;
 }
 
@@ -42,6 +45,8 @@ export interface KernelBlob {
 export interface CardDevice {
   readonly path: string;
   readonly driver: string;
+  /** The native device, for native code that makes buffers of its own. */
+  readonly native: KmsDevice;
   /** The DRM descriptor, still the device's. */
   readonly fd: Fd;
   /** Reads everything anew, probing the connectors. Throws SystemError. */

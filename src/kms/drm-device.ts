@@ -59,10 +59,12 @@ function hasOutputs(device: KmsDevice): boolean {
 }
 
 class DrmDevice implements CardDevice {
+  readonly native: KmsDevice;
   readonly fd: Fd;
   private readonly cache: FramebufferCache;
 
   constructor(private readonly device: KmsDevice) {
+    this.native = device;
     this.fd = device.dupFd();
     this.cache = device.framebufferCache();
   }
@@ -197,6 +199,7 @@ class DrmDevice implements CardDevice {
         height,
         stride: buffer.pitch,
         pixels: buffer.map(),
+        exportFd: () => buffer.exportFd(),
         destroy: () => {
           this.device.removeFramebuffer(framebuffer);
           buffer.destroy();

@@ -98,7 +98,7 @@ function addWholePicture(properties: Properties, plane: PlaneInfo, output: LitOu
   });
 }
 
-type Rectangles = Omit<PeekedFrame, 'framebuffer' | 'buffer' | 'off'>;
+type Rectangles = Omit<PeekedFrame, 'framebuffer' | 'buffer' | 'sequence' | 'off'>;
 
 function addPlane(
   properties: Properties,

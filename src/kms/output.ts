@@ -2,7 +2,9 @@
 import type { OutputDocument } from '../api/documents.js';
 import type { OutputConfig } from '../config/config.js';
 import type { Guest, GuestBuffer } from '../guests/guest.js';
+import type { Fd } from '../native/base.js';
 import { FIRST_VIRTUAL_CRTC, type PeekedFrame, type Picture } from '../native/flip.js';
+import type { PictureLayer } from '../native/pixels.js';
 import type { Logger } from '../service/log.js';
 import type { Card } from './card.js';
 import type { BufferLayout, DumbPicture, KernelBlob } from './device.js';
@@ -34,6 +36,13 @@ interface LayerOf {
 }
 
 const MOST_VERDICTS = 512;
+const XRGB8888 = 0x34325258;
+
+export interface PictureLayers {
+  layers: PictureLayer[];
+  frames: { stream: number; sequence: bigint }[];
+  owned: Fd[];
+}
 
 interface Refusals {
   /** Null: of the frame that is pending now. */
@@ -144,12 +153,14 @@ export class Output {
       await this.park(guest);
       await guest.placed(null);
     }
+    this.shadows.end(this);
   }
 
   /** Routes a guest's streams to a virtual CRTC, where a timer completes their flips. */
   async park(guest: Guest): Promise<void> {
     for (const plane of guest.planes) {
       this.routes.delete(plane.stream);
+      this.shadows.left(plane.stream);
       await this.card.attachVirtual(guest.producer, plane.index);
       guest.shown(plane.index, { state: 'unseen', plane: null, reason: this.reason, errno: 0 });
     }
@@ -306,10 +317,8 @@ export class Output {
         route.shadow === next.shadow;
       if (!stays && route !== undefined) await this.unroute(guest, plane);
     }
-    await this.shadows.arrange(
-      this,
-      plan.placements.filter((one) => one.shadow).map(({ plane }) => plane),
-    );
+    const copied = plan.placements.filter(({ shadow }) => shadow).map(({ plane }) => plane);
+    await this.shadows.prepare(this, lit, copied);
     const primaryTaken = plan.placements.some(({ plane }) => plane.id === lit.primary.id);
     for (const { guest, plane, layer } of layers) {
       const next = wanted.get(layer.id);
@@ -323,6 +332,7 @@ export class Output {
     }
     if (!primaryTaken && !this.idleShown) await this.showIdle(lit);
     this.idleShown = !primaryTaken;
+    this.shadows.sweep(this);
   }
 
   private async route(
@@ -333,7 +343,7 @@ export class Output {
     z: number,
   ): Promise<void> {
     const { engine } = this.card;
-    if (next.shadow) await this.shadows.route(this, guest, plane, next.plane, z);
+    if (next.shadow) await this.shadows.route(guest, plane, next.plane, z);
     else
       await engine.attach(
         guest.producer,
@@ -356,6 +366,7 @@ export class Output {
     const route = stream === undefined ? undefined : this.routes.get(stream);
     if (stream === undefined || route === undefined) return;
     this.routes.delete(stream);
+    this.shadows.left(stream);
     const { lit } = this;
     // The primary plane is never switched off: without it some hardware shows nothing at all.
     if (lit !== null && route.plane === lit.primary.id && !route.shadow) await this.showIdle(lit);
@@ -378,6 +389,30 @@ export class Output {
   forgetVerdicts(): void {
     this.verdicts.clear();
     this.refusals.clear();
+  }
+
+  /**
+   * What the planes show, for a card that cannot write it back: layers bottom to top, over the idle picture. `owned` are
+   * descriptors that the caller closes when the layers are drawn.
+   */
+  async pictureLayers(): Promise<PictureLayers> {
+    const { lit } = this;
+    const result: PictureLayers = { layers: [], frames: [], owned: [] };
+    if (lit !== null && this.idleShown) {
+      const fd = lit.idle.exportFd();
+      result.owned.push(fd);
+      result.layers.push(idleLayer(lit, fd));
+    }
+    for (const guest of this.guests) {
+      for (const plane of guest.planes) {
+        const frame = await this.card.engine.peek(guest.producer, plane.index);
+        const buffer = frame === null || frame.off ? null : guest.buffer(frame.buffer);
+        if (frame === null || buffer === null || !this.routes.has(plane.stream)) continue;
+        result.layers.push({ ...frame, ...buffer.layout, fds: buffer.fds });
+        result.frames.push({ stream: plane.stream, sequence: frame.sequence });
+      }
+    }
+    return result;
   }
 
   document(): OutputDocument {
@@ -419,6 +454,22 @@ function layoutKey(buffer: BufferLayout, frame: PeekedFrame): string {
   return [width, height, fourcc, modifier, ...strides, ...offsets, srcX, srcY, srcW, srcH, x, y, w, h].join(
     ',',
   );
+}
+
+function idleLayer(lit: Lit, fd: Fd): PictureLayer {
+  const { width, height, stride } = lit.idle;
+  const place = {
+    srcX: 0,
+    srcY: 0,
+    srcW: width * 65536,
+    srcH: height * 65536,
+    x: 0,
+    y: 0,
+    w: width,
+    h: height,
+  };
+  const layout = { width, height, fourcc: XRGB8888, modifier: 0n, strides: [stride], offsets: [0] };
+  return { ...place, ...layout, fds: [fd] };
 }
 
 function wholePicture(lit: Lit): PlaneTest['shows'] {

@@ -2,7 +2,7 @@
 import type { ScreenshotDocument } from '../api/documents.js';
 import { isSystemError } from '../native/base.js';
 import type { ShownFrame } from '../native/flip.js';
-import { composePicture, encodePng, type PictureLayer } from '../native/pixels.js';
+import { composePicture, encodePng } from '../native/pixels.js';
 import type { Card } from './card.js';
 import type { DumbPicture } from './device.js';
 import type { Lit, Output } from './output.js';
@@ -34,9 +34,13 @@ export async function takeScreenshot(
       target.destroy();
     }
   }
-  const { layers, frames } = await output.pictureLayers();
-  const png = await composePicture({ width, height, layers, text });
-  return { png, document: describe(output, width, height, 'composed', frames, nameOf) };
+  const { layers, frames, owned } = await output.pictureLayers();
+  try {
+    const png = await composePicture({ width, height, layers, text });
+    return { png, document: describe(output, width, height, 'composed', frames, nameOf) };
+  } finally {
+    for (const fd of owned) fd.close();
+  }
 }
 
 /** One capture at a time a card: another one waits for its turn. */
@@ -79,5 +83,3 @@ function describe(
     }),
   };
 }
-
-export type { PictureLayer };

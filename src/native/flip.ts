@@ -74,6 +74,7 @@ export interface ModesetTarget {
 export interface PeekedFrame {
   framebuffer: number;
   buffer: number;
+  sequence: bigint;
   /** Nothing of it is visible: its plane is off. */
   off: boolean;
   srcX: number;

@@ -1,0 +1,16 @@
+// What other add-on files may have of the pixels.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "pixels/mapped_buffer.h"
+
+namespace scanout::addon {
+
+/// Maps a buffer that is described as `{ width, height, fourcc, modifier, strides, offsets, fds }`; the
+/// descriptors are borrowed. Throws SystemError where it cannot be read by the CPU.
+std::unique_ptr<pixels::MappedBuffer> map_buffer(const Napi::Object& object);
+
+} // namespace scanout::addon

@@ -1,0 +1,35 @@
+/** The shadow copy: draws streams that no plane shows into buffers of its own, which are shown instead. */
+import { addon } from './addon.js';
+import type { FlipEngine, Producer } from './flip.js';
+import type { KmsDevice } from './kms.js';
+import type { ReadableBuffer } from './pixels.js';
+
+export interface ShadowOptions {
+  /** Id of its own stream, unique within the engine. */
+  stream: number;
+  /** The pixels of the CRTC that it covers. */
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  /** ARGB8888, for overlays; otherwise XRGB8888. */
+  alpha: boolean;
+}
+
+/** Its own stream, number 0, is attached to a hardware plane as any other; streams that it draws are its layers. */
+export interface Shadow extends Producer {
+  /** Routes a stream here, above those with a smaller `z`. ENOSPC when there are eight others. */
+  attach(producer: Producer, stream: number, z: number): Promise<void>;
+  /** Makes a buffer of a stream, by the stream's id, readable; before or after `attach`. EEXIST, ENOSPC. */
+  setBuffer(stream: number, buffer: number, layout: ReadableBuffer): Promise<void>;
+  /** Resolved when the buffer is not read any more. */
+  removeBuffer(stream: number, buffer: number): Promise<void>;
+  /** Drawings, those that failed, and the time of all in nanoseconds. */
+  stats(): { copies: number; failures: number; drawNs: number };
+}
+
+interface ShadowExports {
+  Shadow: new (engine: FlipEngine, device: KmsDevice, options: ShadowOptions) => Shadow;
+}
+
+export const { Shadow } = addon as unknown as ShadowExports;
