@@ -10,8 +10,10 @@ export interface Conditions {
   processors: number;
   /** Times are those of an emulator: only ratios can be quoted. */
   emulated: boolean;
+  /** Time passes with the instructions that are executed (QEMU's icount): nothing else on the host changes it. */
+  steady: boolean;
   node: string;
-  /** Why there was no real-time priority; empty when there was. */
+  /** Why scanoutd had no real-time priority; empty when it had. */
   realtimeReason: string;
 }
 

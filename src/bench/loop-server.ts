@@ -126,6 +126,11 @@ export class LoopServer implements Server {
     return own;
   }
 
+  /** They say it on stderr, where nobody looks: scanoutd lacks it for the same reason. */
+  async realtimeReason(): Promise<string> {
+    return '';
+  }
+
   async end(): Promise<void> {
     this.thaw();
     await Promise.all(this.running.map(({ child }) => child.end('SIGTERM')));

@@ -54,7 +54,7 @@ function readPrograms(text: string): Program[] {
   });
 }
 
-function conditions(): Conditions {
+function conditions(realtimeReason: string): Conditions {
   const [cpu] = cpus();
   const processor = (cpu?.model ?? 'unknown processor').replace(/\s+/g, ' ').trim();
   return {
@@ -62,8 +62,9 @@ function conditions(): Conditions {
     processor,
     processors: cpus().length,
     emulated: processor.includes('TCG') || processor.includes('QEMU Virtual'),
+    steady: process.env.SCANOUTD_STEADY === '1',
     node: process.versions.node,
-    realtimeReason: '',
+    realtimeReason,
   };
 }
 
@@ -84,31 +85,39 @@ class Cards {
   }
 }
 
+interface Measurement {
+  results: ScenarioResult[];
+  realtimeReason: string;
+}
+
 async function measure(
   list: readonly Scenario[],
   programs: readonly Program[],
   directory: string,
   cards: Cards,
-): Promise<ScenarioResult[]> {
+): Promise<Measurement> {
   const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
   const most = layoutOf(Math.max(...list.map(({ guests }) => guests)));
   const count = cardsFor(most.length);
   const servers = new Map<Program, Server>();
-  for (const program of programs) {
-    const own = join(directory, program);
-    const devices = cards.make(program === 'js' ? 1 : count);
-    const server =
-      program === 'scanoutd' ? new ScanoutdServer(devices, most, own) : new LoopServer(program, devices, own);
-    servers.set(program, server);
-  }
-  const results: ScenarioResult[] = [];
   try {
+    for (const program of programs) {
+      const own = join(directory, program);
+      const devices = cards.make(program === 'js' ? 1 : count);
+      const server =
+        program === 'scanoutd'
+          ? new ScanoutdServer(devices, most, own)
+          : new LoopServer(program, devices, own);
+      servers.set(program, server);
+    }
     const runner = new Runner(servers, directory, say);
+    const results: ScenarioResult[] = [];
     for (const scenario of list) results.push({ scenario, measured: await runner.scenario(scenario) });
+    const reasons = await Promise.all([...servers.values()].map((server) => server.realtimeReason()));
+    return { results, realtimeReason: reasons.find((reason) => reason !== '') ?? '' };
   } finally {
     for (const server of servers.values()) await server.end();
   }
-  return results;
 }
 
 async function main(): Promise<void> {
@@ -119,7 +128,8 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'scanoutd-bench-'));
   const cards = new Cards();
   try {
-    const document = benchDocument(conditions(), length, await measure(list, programs, directory, cards));
+    const { results, realtimeReason } = await measure(list, programs, directory, cards);
+    const document = benchDocument(conditions(realtimeReason), length, results);
     writeFileSync(join(out, 'bench.json'), `${JSON.stringify(document, null, 2)}\n`);
     writeFileSync(join(out, 'bench.html'), reportPage(document));
     process.stdout.write(formatReport(document));

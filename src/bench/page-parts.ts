@@ -29,22 +29,25 @@ export const drawPlots = `
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = (value) => String(Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
   const nines = (value) => 'p' + Number((100 * (1 - 10 ** -value)).toFixed(Math.max(0, Math.ceil(value) - 1)));
-  const isPower = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
+  const mantissa = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
+  const labelled = (value) => value > 0 && [1, 2, 5].includes(mantissa(value));
   const format = { linear: short, log: short, nines };
-  const axis = ({ label, kind }) => ({
+  const axis = ({ label, kind }, size) => ({
     label,
     labelSize: 24,
-    size: 60,
+    size,
     stroke: css('--dim'),
     grid: { stroke: css('--line'), width: 1 },
     ticks: { stroke: css('--line'), width: 1 },
     ...(kind === 'nines' ? { incrs: [1], values: (_, ticks) => ticks.map(nines) } : {}),
     ...(kind === 'linear' ? { values: (_, ticks) => ticks.map(short) } : {}),
-    ...(kind === 'log' ? { values: (_, ticks) => ticks.map((tick) => (tick && isPower(tick) ? short(tick) : '')) } : {}),
+    ...(kind === 'log' ? { values: (_, ticks) => ticks.map((tick) => (labelled(tick) ? short(tick) : '')) } : {}),
   });
   const scale = (kind) => (kind === 'log' ? { distr: 3, log: 10, time: false } : { time: false });
   const looks = {
-    line: (colour) => ({ stroke: colour, width: 2, points: { show: false }, spanGaps: true }),
+    line: (colour, count) => ({
+      stroke: colour, width: 2, spanGaps: true, points: { show: count < 20, size: 6, fill: colour },
+    }),
     dots: (colour) => ({ stroke: colour, paths: () => null, points: { show: true, size: 4, fill: colour, width: 0 } }),
     marks: () => ({
       stroke: css('--bad'), paths: () => null, points: { show: true, size: 11, stroke: css('--bad'), width: 2 },
@@ -61,13 +64,13 @@ export const drawPlots = `
       width: element.clientWidth || 900,
       height: 360,
       scales: { x: scale(plot.x.kind), y: scale(plot.y.kind) },
-      axes: [axis(plot.x), axis(plot.y)],
+      axes: [axis(plot.x, 36), axis(plot.y, 64)],
       series: [
         { label: plot.x.label, value: (_, value) => (value == null ? '' : format[plot.x.kind](value)) },
-        ...plot.series.map(({ label, look }, i) => ({
+        ...plot.series.map(({ label, look, x }, i) => ({
           label,
           value: (_, value) => (value == null ? '' : short(value)),
-          ...looks[look](colours[i % colours.length]),
+          ...looks[look](colours[i % colours.length], x.length),
         })),
       ],
     };

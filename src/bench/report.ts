@@ -60,11 +60,14 @@ export function reportPage(document: BenchDocument): string {
 }
 
 export function conditionsText(conditions: Conditions): string {
-  const { kernel, processor, processors, emulated, node, realtimeReason } = conditions;
+  const { kernel, processor, processors, emulated, steady, node, realtimeReason } = conditions;
   return [
     `Linux ${kernel}, ${processors} x ${processor}, Node.js ${node}, `,
     realtimeReason === '' ? 'real-time priority.' : `no real-time priority: ${realtimeReason}.`,
     emulated ? ' The machine is emulated: only ratios mean something, times do not.' : '',
+    steady
+      ? ' Time passes with the instructions executed, so that the load of the host has no part in it.'
+      : '',
   ].join('');
 }
 
@@ -102,6 +105,7 @@ function verdictText(comparisons: readonly ComparisonDocument[]): string {
   const missed = asked.filter(({ verdict }) => verdict === 'missed');
   const names = missed.map(({ what, percentile }) => `${what} (${percentile})`).join(', ');
   const met = asked.length - missed.length;
+  if (asked.length === 0) return '';
   return `${met} of ${asked.length} targets met${missed.length === 0 ? '' : `; missed: ${names}`}\n`;
 }
 

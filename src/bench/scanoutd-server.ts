@@ -126,6 +126,12 @@ export class ScanoutdServer implements Server {
     return own;
   }
 
+  async realtimeReason(): Promise<string> {
+    this.thaw();
+    const { cards } = await this.daemon.describe();
+    return cards.find(({ realtime }) => !realtime)?.realtimeReason ?? '';
+  }
+
   private async waitUntilLeft(): Promise<void> {
     for (const end = Date.now() + LEFT_MS; Date.now() < end; await sleep(100)) {
       const { guests } = await this.daemon.describe();

@@ -36,6 +36,8 @@ export interface Server {
   toggleBusy(): void;
   /** Serves these guests no more, and says what it noted of them; `leave` ends the guests. */
   close(guests: readonly GuestLayout[], leave: () => Promise<void>): Promise<OwnFlip[]>;
+  /** Why it flips without real-time priority; empty when it has that, or does not say. */
+  realtimeReason(): Promise<string>;
   end(): Promise<void>;
 }
 

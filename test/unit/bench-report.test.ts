@@ -12,6 +12,7 @@ const CONDITIONS = {
   processor: 'QEMU TCG CPU',
   processors: 2,
   emulated: true,
+  steady: true,
   node: '20.19.2',
   realtimeReason: '',
 };
