@@ -154,9 +154,9 @@ Napi::Value GuestClient::add_buffer(const Napi::CallbackInfo& info) {
   const uint32_t id = to_u32(info[0], "id");
   const scanoutd_layout layout = layout_from_js(to_object(info[1], "layout"));
   const Napi::Array list = to_array(info[2], "fds");
-  std::vector<int> fds;
+  std::vector<int> fds(list.Length());
   for (uint32_t i = 0; i < list.Length(); ++i)
-    fds.push_back(borrow_fd(list.Get(i), "fds"));
+    fds[i] = borrow_fd(list.Get(i), "fds");
   uint32_t serial = 0;
   const auto count = static_cast<uint32_t>(fds.size());
   checked(scanoutd_client_add_buffer(client(), id, &layout, fds.data(), count, &serial),

@@ -293,7 +293,7 @@ TEST(client_registers_everything_again_with_the_next_daemon) {
     REQUIRE(add != nullptr && packet.fds.size() == 1);
     CHECK_EQ(add->buffer, id);
     CHECK_EQ(add->strides[0], 256u);
-    struct stat status {};
+    struct stat status{};
     CHECK(::fstat(packet.fds[0].get(), &status) == 0 && status.st_size == 4096);
     daemon.done(packet.serial());
   }
