@@ -112,6 +112,26 @@ void Stream::drop() noexcept {
   pending_.reset();
 }
 
+void Stream::drop_buffer(uint32_t buffer) noexcept {
+  const auto has = [buffer](const std::optional<Frame>& frame) {
+    return frame && frame->has_buffer && frame->buffer == buffer;
+  };
+  damage_lost_ = damage_lost_ || has(pending_) || has(waiting_);
+  if (has(waiting_)) drop_waiting();
+  if (!has(pending_)) return;
+  if (waiting_) waiting_->damage_count = 0; // everything, since its predecessor's is lost
+  owner_.on_released(*this, *pending_, true);
+  pending_.reset();
+}
+
+bool Stream::move_newest(const Placement& place, bool off) noexcept {
+  std::optional<Frame>& newest = waiting_ ? waiting_ : pending_;
+  if (!newest) return false;
+  newest->place = place;
+  newest->off = off;
+  return true;
+}
+
 Frame Stream::take_pending() noexcept {
   const Frame frame = *pending_;
   pending_.reset();

@@ -76,6 +76,10 @@ public:
   [[nodiscard]] bool has_room() const noexcept { return !pending_ && !waiting_; }
   /// Releases what was not committed.
   void drop() noexcept;
+  /// Releases what was not committed and has this buffer.
+  void drop_buffer(uint32_t buffer) noexcept;
+  /// Gives the newest frame that was not committed another place. False when there is none.
+  bool move_newest(const Placement& place, bool off) noexcept;
 
   [[nodiscard]] const Frame* pending() const noexcept { return pending_ ? &*pending_ : nullptr; }
   /// Newest frame that the stream was given and that is not shown yet, or null.

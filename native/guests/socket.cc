@@ -75,6 +75,7 @@ void SocketGuest::set_area(const flip::Rect& area) noexcept {
     if (!shown || !buffers_[entry.buffer].registered || buffers_[entry.buffer].uses == 0) continue;
     flip::Frame frame;
     make_frame(entry, frame);
+    if (streams_[plane]->move_newest(frame.place, frame.off)) continue; // it waits for its turn, or its fence
     frame.kick_ns = frame.ready_ns = base::now_ns();
     ++buffers_[entry.buffer].uses;
     streams_[plane]->submit(frame);
@@ -83,6 +84,7 @@ void SocketGuest::set_area(const flip::Rect& area) noexcept {
 
 void SocketGuest::set_mode(uint32_t plane, flip::PresentMode mode) noexcept {
   streams_[plane]->set_mode(mode);
+  take(plane, base::now_ns()); // a frame that had no room in a fifo
 }
 
 int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height) noexcept {
@@ -103,14 +105,16 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
   buffer.registered = false;
   // A frame that only waits for its turn need not be shown any more; what is on the screen stays.
   for (uint32_t i = 0; i < plane_count_; ++i) {
-    const flip::Frame* newest = streams_[i]->newest();
-    if (newest != nullptr && newest->has_buffer && newest->buffer == id) streams_[i]->drop();
+    streams_[i]->drop_buffer(id);
+    if (last_entry_[i].buffer == id) last_entry_[i].sequence = 0;
   }
   if (buffer.uses == 0) {
     engine_.finish(command);
   } else {
     buffer.retire = &command;
   }
+  for (uint32_t i = 0; i < plane_count_; ++i)
+    take(i, base::now_ns()); // a fifo may have room now
 }
 
 void SocketGuest::on_ready(uint32_t) noexcept {
