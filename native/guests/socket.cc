@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -54,7 +56,11 @@ SocketGuest::SocketGuest(uint32_t first_stream, uint32_t plane_count, Descriptor
   }
 }
 
-SocketGuest::~SocketGuest() = default;
+SocketGuest::~SocketGuest() {
+  // The engine was stopped before the buffers were free.
+  for (Buffer& buffer : buffers_)
+    delete std::exchange(buffer.retire, nullptr);
+}
 
 int SocketGuest::on_enter(flip::Engine& engine) noexcept {
   // Edge-triggered and never read: each write wakes us, a storm of them costs one wake-up a round, and there
@@ -91,7 +97,11 @@ int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_
   if (id >= SCANOUTD_MAX_BUFFERS) return EINVAL;
   Buffer& buffer = buffers_[id];
   if (buffer.registered || buffer.uses > 0) return EEXIST;
-  buffer = {.registered = true, .fb_id = fb_id, .width = width, .height = height};
+  buffer = {.registered = true,
+            .fb_id = fb_id,
+            .width = width,
+            .height = height,
+            .newest_use = buffer.newest_use}; // what was released stays so
   return 0;
 }
 
@@ -145,6 +155,8 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
   }
   scanoutd_flip_entry entry; // the copy; the guest may write on into its own
   std::memcpy(&entry, &slot.entries[index - 1], sizeof entry);
+  // From here on the compiler may not go back to the page for what is in the copy.
+  std::atomic_thread_fence(std::memory_order_acquire);
 
   scanoutd_code code = check(plane, entry, announced);
   flip::Frame frame;
@@ -156,6 +168,7 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
   }
   if (code != SCANOUTD_OK) {
     refuse(plane, announced, code, 0);
+    if ((entry.flags & SCANOUTD_FLIP_HIDE) == 0) done_with(entry.buffer, announced);
     return;
   }
   last_sequence_[plane] = entry.sequence;
@@ -214,9 +227,14 @@ scanoutd_code SocketGuest::make_frame(const scanoutd_flip_entry& entry, flip::Fr
                  .hot_y = entry.hot_y};
   // What lies beyond the guest's area is another's. Nothing left of it: the plane is off for this frame.
   frame.off = !clip(frame.place, area_);
-  frame.damage_count = entry.damage_count;
+  // What lies beyond the buffer is left out; when nothing is left, everything counts as changed.
+  const auto width = static_cast<int32_t>(buffer.width);
+  const auto height = static_cast<int32_t>(buffer.height);
   for (uint32_t i = 0; i < entry.damage_count; ++i) {
-    frame.damage[i] = {entry.damage[i].x1, entry.damage[i].y1, entry.damage[i].x2, entry.damage[i].y2};
+    const scanoutd_rect& given = entry.damage[i];
+    const flip::Rect rect{std::max(given.x1, 0), std::max(given.y1, 0), std::min(given.x2, width),
+                          std::min(given.y2, height)};
+    if (rect.x1 < rect.x2 && rect.y1 < rect.y2) frame.damage[frame.damage_count++] = rect;
   }
   return SCANOUTD_OK;
 }
@@ -229,6 +247,14 @@ void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, 
   feedback.refused_errno = static_cast<uint32_t>(error);
   publish(plane);
   engine_.signaller().add(release_.get());
+}
+
+// An entry that was taken and refused: its buffer is the guest's again, once no other frame has it.
+void SocketGuest::done_with(uint32_t id, uint64_t sequence) noexcept {
+  if (id >= SCANOUTD_MAX_BUFFERS || sequence > largest_sequence) return;
+  Buffer& buffer = buffers_[id];
+  buffer.newest_use = std::max(buffer.newest_use, sequence);
+  if (buffer.uses == 0) shared(page_.get().released[id]).store(buffer.newest_use, std::memory_order_release);
 }
 
 void SocketGuest::publish(uint32_t plane) noexcept {

@@ -91,6 +91,7 @@ private:
   scanoutd_code check(uint32_t plane, const scanoutd_flip_entry& entry, uint64_t announced) noexcept;
   scanoutd_code make_frame(const scanoutd_flip_entry& entry, flip::Frame& frame) noexcept;
   void refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, int error) noexcept;
+  void done_with(uint32_t id, uint64_t sequence) noexcept;
   void publish(uint32_t plane) noexcept;
   uint32_t plane_of(const flip::Stream& stream) const noexcept;
 
