@@ -7,11 +7,12 @@ import { FIRST_VIRTUAL_CRTC, type PeekedFrame, type Picture } from '../native/fl
 import type { PictureLayer } from '../native/pixels.js';
 import type { Logger } from '../service/log.js';
 import type { Card } from './card.js';
-import type { BufferLayout, DumbPicture, KernelBlob } from './device.js';
+import type { DumbPicture, KernelBlob } from './device.js';
 import { type PlaneTest, planeTestProperties } from './modeset.js';
 import { type Layer, type Placement, type Plan, planOutput } from './planner.js';
 import type { ShadowSet } from './shadows.js';
 import type { ConnectorInfo, CrtcInfo, ModeInfo, PlaneInfo } from './topology.js';
+import { layoutKey, Verdicts } from './verdicts.js';
 
 /** What is there while an output is lit. */
 export interface Lit {
@@ -35,19 +36,12 @@ interface LayerOf {
   frame: PeekedFrame;
 }
 
-const MOST_VERDICTS = 512;
 const XRGB8888 = 0x34325258;
 
 export interface PictureLayers {
   layers: PictureLayer[];
   frames: { stream: number; sequence: bigint }[];
   owned: Fd[];
-}
-
-interface Refusals {
-  /** Null: of the frame that is pending now. */
-  layout: string | null;
-  planes: Map<number, number>;
 }
 
 export class Output {
@@ -64,10 +58,7 @@ export class Output {
   private idleShown = true;
   private planning: Promise<void> = Promise.resolve();
   private planWanted = false;
-  /** Verdicts of TEST_ONLY by what was asked; void after a mode set. */
-  private readonly verdicts = new Map<string, number>();
-  /** Planes that refused a stream's layout in a real commit, by stream. */
-  private readonly refusals = new Map<number, Refusals>();
+  private readonly verdicts = new Verdicts();
 
   constructor(
     readonly card: Card,
@@ -125,9 +116,7 @@ export class Output {
 
   /** The display refused a frame in a commit, although its test had passed or its layout has changed. */
   refused(guest: Guest, stream: number, plane: number, errno: number): Promise<void> {
-    // Which layout that was shows at the planning: the stream is blocked, its newest frame is still pending.
-    const planes = this.refusals.get(stream)?.planes ?? new Map<number, number>();
-    this.refusals.set(stream, { layout: null, planes: planes.set(plane, errno) });
+    this.verdicts.refused(stream, plane, errno);
     this.log.warn({ output: this.name, guest: guest.name, plane, errno }, 'the display refused a frame');
     return this.replan();
   }
@@ -140,7 +129,7 @@ export class Output {
   /** The mode was set, or the output was switched off: guests are told, and planes are planned anew. */
   async relit(): Promise<void> {
     await this.settled();
-    this.forgetVerdicts();
+    this.verdicts.clear();
     for (const guest of this.guests) await this.place(guest);
     await this.replan();
   }
@@ -236,19 +225,11 @@ export class Output {
         }
         const layout = layoutKey(buffer.layout, frame);
         const layer = this.layerOf(guest, plane.index, frame, buffer);
-        layer.refusedBy = this.refusedBy(plane.stream, layout);
+        layer.refusedBy = this.verdicts.refusedBy(plane.stream, layout);
         result.push({ layer, guest, plane: plane.index, frame, layout });
       }
     }
     return result;
-  }
-
-  private refusedBy(stream: number, layout: string): ReadonlyMap<number, number> {
-    const refusals = this.refusals.get(stream);
-    if (refusals === undefined) return new Map();
-    refusals.layout ??= layout;
-    if (refusals.layout !== layout) this.refusals.delete(stream);
-    return refusals.layout === layout ? refusals.planes : new Map();
   }
 
   private layerOf(guest: Guest, index: number, frame: PeekedFrame, buffer: GuestBuffer): Layer {
@@ -299,10 +280,7 @@ export class Output {
     const key = placements
       .map((one) => `${one.plane.id}=${one.shadow ? 'copy' : layoutOf(one.layer.id)}`)
       .join(' ');
-    const verdict = this.verdicts.get(key) ?? this.card.test(planeTestProperties(lit.crtc.id, tests));
-    if (this.verdicts.size >= MOST_VERDICTS) this.verdicts.clear();
-    this.verdicts.set(key, verdict);
-    return verdict;
+    return this.verdicts.test(key, () => this.card.test(planeTestProperties(lit.crtc.id, tests)));
   }
 
   private async apply(lit: Lit, layers: readonly LayerOf[], plan: Plan): Promise<void> {
@@ -385,12 +363,6 @@ export class Output {
     await lit.picture.show(lit.idle.framebuffer, lit.idle.width, lit.idle.height);
   }
 
-  /** What the display said of layouts is void after a mode set. */
-  forgetVerdicts(): void {
-    this.verdicts.clear();
-    this.refusals.clear();
-  }
-
   /**
    * What the planes show, for a card that cannot write it back: layers bottom to top, over the idle picture. `owned` are
    * descriptors that the caller closes when the layers are drawn.
@@ -445,15 +417,6 @@ export class Output {
       lastError: this.lastError,
     };
   }
-}
-
-/** Everything of a frame that the display's verdict can depend on. */
-function layoutKey(buffer: BufferLayout, frame: PeekedFrame): string {
-  const { width, height, fourcc, modifier, strides, offsets } = buffer;
-  const { srcX, srcY, srcW, srcH, x, y, w, h } = frame;
-  return [width, height, fourcc, modifier, ...strides, ...offsets, srcX, srcY, srcW, srcH, x, y, w, h].join(
-    ',',
-  );
 }
 
 function idleLayer(lit: Lit, fd: Fd): PictureLayer {
