@@ -8,7 +8,7 @@
 namespace scanout::kms {
 
 /// A blob for DEGAMMA_LUT or GAMMA_LUT: `rgb` holds red, green, blue of each entry, 0 to 65535. The number
-/// of entries has to be what DEGAMMA_LUT_SIZE or GAMMA_LUT_SIZE says; the commit checks that.
+/// of entries has to be what DEGAMMA_LUT_SIZE or GAMMA_LUT_SIZE says; most drivers check that at the commit.
 uint32_t create_lut_blob(int fd, std::span<const uint16_t> rgb);
 
 /// A blob for CTM: the 3x3 matrix by rows, applied between DEGAMMA_LUT and GAMMA_LUT. Elements are rounded
