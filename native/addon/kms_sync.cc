@@ -1,5 +1,6 @@
 // Functions on fences, dma-bufs and udmabufs; the class DmabufMapping.
 #include <fcntl.h>
+#include <poll.h>
 
 #include <optional>
 
@@ -19,13 +20,19 @@ class FenceWait {
 public:
   FenceWait(Napi::Env env, base::UniqueFd fence, int32_t timeout_ms)
       : env_(env), deferred_(Napi::Promise::Deferred::New(env)), fence_(std::move(fence)),
-        poll_(env, fence_.get(), [this](int) { finish(true); }), timer_(env, [this] { finish(false); }) {
+        poll_(env, fence_.get(), [this](int) { finish(true); }),
+        timer_(env, [this] { finish(is_signalled()); }) {
     poll_.watch(UV_READABLE);
     if (timeout_ms >= 0) timer_.set(static_cast<uint64_t>(timeout_ms));
   }
   [[nodiscard]] Napi::Value promise() const { return deferred_.Promise(); }
 
 private:
+  // The loop looks at timers before it looks at descriptors.
+  [[nodiscard]] bool is_signalled() const noexcept {
+    pollfd entry{.fd = fence_.get(), .events = POLLIN, .revents = 0};
+    return poll(&entry, 1, 0) > 0;
+  }
   void finish(bool signalled) {
     const std::unique_ptr<FenceWait> end(this);
     enter_js(env_, "scanoutd.kms.fence", [&] { deferred_.Resolve(Napi::Boolean::New(env_, signalled)); });
@@ -45,7 +52,12 @@ Napi::Value wait_fence(const Napi::CallbackInfo& info) {
 Napi::Value wait_fence_async(const Napi::CallbackInfo& info) {
   const int fence = borrow_fd(info[0], "fence");
   const int32_t timeout = to_i32(info[1], "timeoutMs");
-  kms::wait_fence(fence, 0); // says what is wrong with it
+  // It may be done, or be no fence at all.
+  if (kms::wait_fence(fence, 0) || timeout == 0) {
+    const auto deferred = Napi::Promise::Deferred::New(info.Env());
+    deferred.Resolve(Napi::Boolean::New(info.Env(), kms::wait_fence(fence, 0)));
+    return deferred.Promise();
+  }
   // A descriptor of our own: the caller may close his meanwhile.
   base::UniqueFd own(base::check(fcntl(fence, F_DUPFD_CLOEXEC, 3), "fcntl(F_DUPFD_CLOEXEC)"));
   auto* wait = new FenceWait(info.Env(), std::move(own), timeout);
