@@ -40,7 +40,7 @@ base::UniqueFd duplicate(int fd) {
 
 EventPoll::EventPoll(Napi::Env env, std::shared_ptr<kms::Device> device, const Napi::Function& callback)
     : env_(env), device_(std::move(device)), fd_(duplicate(device_->fd())),
-      callback_(Napi::Persistent(callback)), poll_(env, fd_.get(), [this](int) { on_ready(); }) {
+      callback_(Napi::Persistent(callback)), poll_(env, fd_.get(), [this](int ready) { on_ready(ready); }) {
   poll_.watch(UV_READABLE);
 }
 
@@ -48,10 +48,11 @@ EventPoll::~EventPoll() {
   *alive_ = false;
 }
 
-void EventPoll::on_ready() {
+void EventPoll::on_ready(int ready) {
   const int result = kms::read_events(fd_.get(), *this);
-  // A device that is gone would stay readable for ever.
-  if (result < 0) poll_.watch(0);
+  // A descriptor that fails would stay ready for ever.
+  const int error = result < 0 ? -result : ready == 0 ? EIO : 0;
+  if (error != 0) poll_.watch(0);
   const auto alive = alive_; // the callback may close the device, and this with it
   const auto events = std::exchange(pending_, {});
   enter_js(env_, "scanoutd.kms.event", [&] {
@@ -64,7 +65,7 @@ void EventPoll::on_ready() {
         report_uncaught(env_, error); // the other events are not lost for it
       }
     }
-    if (result < 0 && *alive) throw base::SystemError(-result, "read", device_->path());
+    if (error != 0 && *alive) throw base::SystemError(error, "read", device_->path());
   });
 }
 

@@ -22,7 +22,7 @@ public:
 
 private:
   void on_event(const kms::Event& event) noexcept override { pending_.push_back(event); }
-  void on_ready();
+  void on_ready(int ready);
 
   Napi::Env env_;
   std::shared_ptr<kms::Device> device_;
