@@ -69,7 +69,7 @@ struct Plane {
 Resources get_resources(int fd);
 
 /// With `probe` the kernel asks the display (EDID, status), which can take hundreds of milliseconds; without,
-/// it says what it knew last.
+/// or for who is not master, it says what it knew last (drm_mode_getconnector).
 Connector get_connector(int fd, uint32_t id, bool probe);
 Encoder get_encoder(int fd, uint32_t id);
 Crtc get_crtc(int fd, uint32_t id);

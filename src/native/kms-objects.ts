@@ -162,7 +162,10 @@ export interface FramebufferInfo extends Required<FramebufferLayout> {
 /** What can be read of a device. ENOENT: no such object, or not of this lease. */
 export interface KmsObjects {
   resources(): Resources;
-  /** What the kernel knew last; with `probe` it asks the display, which can block for hundreds of milliseconds. */
+  /**
+   * What the kernel knew last; with `probe` it asks the display, which can block for hundreds of milliseconds. It asks
+   * for the DRM master only.
+   */
   connector(id: number, options?: { probe?: boolean }): Connector;
   /** Probes on another thread. */
   probeConnector(id: number): Promise<Connector>;
