@@ -23,7 +23,7 @@ void Crtc::attach(Stream& stream, uint32_t index) noexcept {
   if (plane.stream != nullptr && plane.stream != &stream) {
     Stream& former = *plane.stream;
     plane.stream = nullptr;
-    former.route(nullptr, 0);
+    former.route(nullptr, 0, true);
   }
   stream.route(this, index);
   plane.stream = &stream;

@@ -79,10 +79,10 @@ void Stream::make_pending(Frame frame) noexcept {
   if (sink_ == nullptr && !std::exchange(unrouted_told_, true)) owner_.on_unrouted(*this);
 }
 
-void Stream::route(StreamSink* sink, uint32_t slot) noexcept {
+void Stream::route(StreamSink* sink, uint32_t slot, bool keep) noexcept {
   if (sink_ != nullptr && (sink_ != sink || slot_ != slot)) {
     const Frame* shown = sink_->shown(*this);
-    if (sink != nullptr && pending_ == std::nullopt && shown != nullptr) {
+    if ((sink != nullptr || keep) && pending_ == std::nullopt && shown != nullptr) {
       pending_ = *shown;
       pending_->kick_ns = base::now_ns(); // nobody waits for it since its own
       owner_.on_retained(*this, *pending_);
@@ -146,6 +146,12 @@ void Stream::restore(const Frame& frame) noexcept {
   pending_ = frame;
   pending_->kick_ns = base::now_ns();
   renew();
+}
+
+void Stream::tell_presented(const Frame& frame, const Presented& how) noexcept {
+  if (frame.sequence < presented_) return;
+  presented_ = frame.sequence;
+  owner_.on_presented(*this, frame, how);
 }
 
 void Stream::renew() noexcept {

@@ -89,6 +89,9 @@ public:
   Frame take_pending() noexcept;
   /// Makes `frame` pending again, unless something newer is.
   void restore(const Frame& frame) noexcept;
+  /// Tells the owner that `frame` was presented, unless it was told of a newer one: a frame that its stream
+  /// left behind on another CRTC may land late.
+  void tell_presented(const Frame& frame, const Presented& how) noexcept;
   /// The pending frame could not have been shown before now: it has lost no vblank yet.
   void renew() noexcept;
   void block() noexcept { blocked_ = true; }
@@ -98,8 +101,9 @@ public:
   void refuse_async() noexcept { async_refused_ = true; }
 
   /// Moves the stream to `sink`; what it shows now at its former place becomes pending here too, unless newer
-  /// is.
-  void route(StreamSink* sink, uint32_t slot) noexcept;
+  /// is. Where `sink` is nowhere, that is done with `keep`: another stream took its place, and it waits for a
+  /// new one.
+  void route(StreamSink* sink, uint32_t slot, bool keep = false) noexcept;
   [[nodiscard]] StreamSink* sink() const noexcept { return sink_; }
   /// Index in the sink's list.
   [[nodiscard]] uint32_t slot() const noexcept { return slot_; }
@@ -118,6 +122,7 @@ private:
   bool blocked_ = false;
   bool unrouted_told_ = false;
   bool async_refused_ = false;
+  uint64_t presented_ = 0;   // newest sequence that the owner was told of
   bool damage_lost_ = false; // a frame was dropped: the next one counts as new everywhere
   std::optional<Frame> pending_;
   std::optional<Frame> waiting_;

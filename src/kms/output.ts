@@ -285,19 +285,19 @@ export class Output {
 
   private async apply(lit: Lit, layers: readonly LayerOf[], plan: Plan): Promise<void> {
     const wanted = new Map(plan.placements.map((one) => [one.layer.id, one]));
+    const primaryTaken = plan.placements.some(({ plane }) => plane.id === lit.primary.id);
+    // Before anybody leaves it: without its primary plane some hardware shows nothing at all.
+    if (!primaryTaken && !this.idleShown) await this.showIdle(lit);
+    this.idleShown = !primaryTaken;
     for (const { guest, plane, layer } of layers) {
       const next = wanted.get(layer.id);
       const route = this.routes.get(layer.id);
-      const stays =
-        route !== undefined &&
-        next !== undefined &&
-        route.plane === next.plane.id &&
-        route.shadow === next.shadow;
-      if (!stays && route !== undefined) await this.unroute(guest, plane);
+      // What moves is moved below, straight from one place to the other, and takes its picture along.
+      if (next === undefined && route !== undefined) await this.unroute(guest, plane);
+      if (next?.shadow === false) this.shadows.left(layer.id);
     }
     const copied = plan.placements.filter(({ shadow }) => shadow).map(({ plane }) => plane);
     await this.shadows.prepare(this, lit, copied);
-    const primaryTaken = plan.placements.some(({ plane }) => plane.id === lit.primary.id);
     for (const { guest, plane, layer } of layers) {
       const next = wanted.get(layer.id);
       if (next === undefined) {
@@ -308,8 +308,6 @@ export class Output {
       }
       await this.route(guest, plane, layer.id, next, plan.placements.indexOf(next));
     }
-    if (!primaryTaken && !this.idleShown) await this.showIdle(lit);
-    this.idleShown = !primaryTaken;
     this.shadows.sweep(this);
   }
 
