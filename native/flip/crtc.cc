@@ -285,7 +285,7 @@ void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint
   // Nothing of a hidden frame stays on the screen, nor of one that left a virtual CRTC: no successor ends it.
   const bool over = frame.off || (is_virtual() && plane.stream != shown.stream);
   if (!over) plane.current = shown;
-  shown.stream->owner().on_presented(*shown.stream, frame, how);
+  shown.stream->tell_presented(frame, how);
   if (over) shown.stream->owner().on_released(*shown.stream, frame, false);
 }
 
