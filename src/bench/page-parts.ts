@@ -31,7 +31,9 @@ export const drawPlots = `
   const nines = (value) => 'p' + Number((100 * (1 - 10 ** -value)).toFixed(Math.max(0, Math.ceil(value) - 1)));
   const mantissa = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
   const labelled = (value) => value > 0 && [1, 2, 5].includes(mantissa(value));
-  const format = { linear: short, log: short, nines };
+  const micros = (value) => (value >= 1e6 ? short(value / 1e6) + ' s' : value >= 1e3 ? short(value / 1e3) + ' ms' : short(value) + ' µs');
+  const format = { linear: short, log: short, micros, nines };
+  const isLog = (kind) => kind === 'log' || kind === 'micros';
   const axis = ({ label, kind }, size) => ({
     label,
     labelSize: 24,
@@ -41,14 +43,14 @@ export const drawPlots = `
     ticks: { stroke: css('--line'), width: 1 },
     ...(kind === 'nines' ? { incrs: [1], values: (_, ticks) => ticks.map(nines) } : {}),
     ...(kind === 'linear' ? { values: (_, ticks) => ticks.map(short) } : {}),
-    ...(kind === 'log' ? { values: (_, ticks) => ticks.map((tick) => (labelled(tick) ? short(tick) : '')) } : {}),
+    ...(isLog(kind) ? { values: (_, ticks) => ticks.map((tick) => (labelled(tick) ? format[kind](tick) : '')) } : {}),
   });
-  const scale = (kind) => (kind === 'log' ? { distr: 3, log: 10, time: false } : { time: false });
+  const scale = (kind) => (isLog(kind) ? { distr: 3, log: 10, time: false } : { time: false });
   const looks = {
     line: (colour, count) => ({
       stroke: colour, width: 2, spanGaps: true, points: { show: count < 20, size: 6, fill: colour },
     }),
-    dots: (colour) => ({ stroke: colour, paths: () => null, points: { show: true, size: 4, fill: colour, width: 0 } }),
+    dots: (colour) => ({ stroke: colour, paths: () => null, points: { show: true, size: 5, fill: colour, width: 0 } }),
     marks: () => ({
       stroke: css('--bad'), paths: () => null, points: { show: true, size: 11, stroke: css('--bad'), width: 2 },
     }),
@@ -63,13 +65,14 @@ export const drawPlots = `
       title: plot.title,
       width: element.clientWidth || 900,
       height: 360,
+      padding: [12, 28, 0, 0],
       scales: { x: scale(plot.x.kind), y: scale(plot.y.kind) },
       axes: [axis(plot.x, 36), axis(plot.y, 64)],
       series: [
         { label: plot.x.label, value: (_, value) => (value == null ? '' : format[plot.x.kind](value)) },
         ...plot.series.map(({ label, look, x }, i) => ({
           label,
-          value: (_, value) => (value == null ? '' : short(value)),
+          value: (_, value) => (value == null ? '' : format[plot.y.kind](value)),
           ...looks[look](colours[i % colours.length], x.length),
         })),
       ],

@@ -13,8 +13,8 @@ export interface Series {
   look: 'line' | 'dots' | 'marks' | 'steps';
 }
 
-/** How an axis is divided and labelled. `nines`: 0 is p0, 1 is p90, 2 is p99 and so on. */
-export type AxisKind = 'linear' | 'log' | 'nines';
+/** How an axis is divided and labelled. `micros`: a time in µs, logarithmic; `nines`: 0 is p0, 1 is p90, 2 is p99. */
+export type AxisKind = 'linear' | 'log' | 'micros' | 'nines';
 
 export interface Plot {
   title: string;

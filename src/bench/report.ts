@@ -117,7 +117,7 @@ function scenarioSection(scenario: ScenarioDocument): Section {
       {
         title: 'Latency by percentile',
         x: { label: 'percentile', kind: 'nines' },
-        y: { label: 'latency, µs', kind: 'log' },
+        y: { label: 'latency', kind: 'micros' },
         series: scenario.subjects.map(({ subject, curve }) => ({
           label: subject,
           x: curve.nines,
@@ -151,7 +151,7 @@ function scalePlot(scenarios: readonly ScenarioDocument[]): Plot {
   return {
     title: 'Latency as guests grow',
     x: { label: 'guests', kind: 'log' },
-    y: { label: 'latency, µs', kind: 'log' },
+    y: { label: 'latency', kind: 'micros' },
     series: lines,
   };
 }

@@ -33,12 +33,15 @@ async function look(path: string): Promise<ReadyCard | string> {
     if (device === null) return `${path} has no outputs`;
     try {
       if (!device.isMaster()) return `${path}: another program is DRM master (a display server?)`;
-      const connected = device.readTopology().connectors.filter((one) => one.connected && !one.writeback);
+      const topology = device.readTopology();
+      const connected = topology.connectors.filter((one) => one.connected && !one.writeback);
       const outputs = connected.flatMap(({ name, modes }) => {
         const mode = modes.find(({ preferred }) => preferred) ?? modes[0];
         return mode === undefined ? [] : [{ name, width: mode.width, height: mode.height }];
       });
-      return outputs.length === 0 ? `${path}: nothing is connected` : { path, outputs, remove: () => {} };
+      if (outputs.length === 0) return `${path}: nothing is connected`;
+      const planes = new Map(topology.planes.map(({ id, type }) => [id, type]));
+      return { path, outputs, planes, remove: () => {} };
     } finally {
       device.close();
     }

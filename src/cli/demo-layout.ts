@@ -11,6 +11,8 @@ export interface DemoCard {
   path: string;
   /** Those that something is connected to. */
   outputs: DemoOutput[];
+  /** Types of hardware planes by id. */
+  planes: ReadonlyMap<number, string>;
 }
 
 export interface DemoGuest {
@@ -44,7 +46,7 @@ function fullScreen(name: string, output: DemoOutput): DemoGuest {
   return { name, role: 'full screen', output: output.name, plane: 'primary', area, z: 0, args: [] };
 }
 
-/** A third of the output, near a lower corner. Even, since formats with shared colours want it. */
+/** A third of the output, near an upper corner: the number of the guest below stays visible. Even, as YUV wants it. */
 function inset(
   name: string,
   role: string,
@@ -57,7 +59,7 @@ function inset(
   const height = even(output.height / 3);
   const margin = even(output.height / 16);
   const x = side === 'left' ? margin : even(output.width - width - margin);
-  const area = { x, y: even(output.height - height - margin), width, height };
+  const area = { x, y: margin, width, height };
   return { name, role, output: output.name, plane: 'overlay', area, z: 0, args };
 }
 

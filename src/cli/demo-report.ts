@@ -20,10 +20,17 @@ export interface Screenshot {
 }
 
 const HEAD = ['GUEST', 'SHOWS', 'OUTPUT', 'POLICY', 'PLANE', 'FLIPS', 'MISSED', 'P50', 'P99', 'SHOWN'];
+export const EMULATED =
+  'This machine is emulated by software: it is many times slower than a real one, and misses vblanks that one makes.';
 /** Of the histogram, for each factor of ten. */
 const BINS_A_DECADE = 10;
 
-export function demoRows(status: StatusDocument, guests: readonly DemoGuest[]): string[][] {
+/** `planes`: types of hardware planes by id. */
+export function demoRows(
+  status: StatusDocument,
+  guests: readonly DemoGuest[],
+  planes: ReadonlyMap<number, string>,
+): string[][] {
   return guests.flatMap(({ name, role }) => {
     const guest = status.guests.find((one) => one.name === name);
     const output = status.outputs.find((one) => one.name === guest?.output);
@@ -33,7 +40,7 @@ export function demoRows(status: StatusDocument, guests: readonly DemoGuest[]): 
       plane.index === 0 ? role : '',
       guest.output ?? '-',
       output?.policy ?? '-',
-      plane.plane === null ? plane.kind : `${plane.kind} (${plane.plane})`,
+      plane.plane === null ? '-' : `${planes.get(plane.plane) ?? plane.kind} ${plane.plane}`,
       String(plane.flips),
       String(plane.missed),
       ...[plane.latencyUs.p50, plane.latencyUs.p99].map((us) =>
@@ -67,6 +74,7 @@ export function demoPage(
   rows: string[][],
   planes: readonly PlaneFlips[],
   pictures: readonly Screenshot[],
+  emulated: boolean,
 ): string {
   const driver = status.cards.map((card) => `${card.path} (${card.driver})`).join(', ');
   const sections: Section[] = [
@@ -83,8 +91,7 @@ export function demoPage(
       plots: [flipPlot(planes), histogram(planes)],
     },
   ];
-  const emulated = process.env.SCANOUTD_MACHINE === '1';
-  const where = emulated ? ' This was a test machine; if it was emulated, times say little.' : '';
+  const where = emulated ? ` ${EMULATED}` : '';
   return htmlPage({ title: 'scanoutd: a demonstration', text: `Card ${driver}.${where}`, sections });
 }
 
@@ -110,7 +117,7 @@ export function flipPlot(planes: readonly PlaneFlips[]): Plot {
   return {
     title: 'Flips in time',
     x: { label: 'time, s', kind: 'linear' },
-    y: { label: 'latency, µs', kind: 'log' },
+    y: { label: 'latency', kind: 'micros' },
     series,
   };
 }
@@ -122,7 +129,7 @@ export function histogram(planes: readonly PlaneFlips[]): Plot {
   const bins = Array.from({ length: Math.max(...all) - first + 2 }, (_, i) => first + i);
   return {
     title: 'Flips by latency',
-    x: { label: 'latency, µs', kind: 'log' },
+    x: { label: 'latency', kind: 'micros' },
     y: { label: 'flips', kind: 'linear' },
     series: planes.map((one): Series => {
       const counts = new Map<number, number>();

@@ -2,7 +2,7 @@
 /** The demonstration: the real daemon and real guests, on a card of this machine or on a virtual one. */
 import { constants } from 'node:fs';
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CommanderError } from 'commander';
@@ -17,6 +17,7 @@ import {
   demoFailures,
   demoPage,
   demoRows,
+  EMULATED,
   formatDemo,
   type PlaneFlips,
   type Screenshot,
@@ -27,6 +28,8 @@ import { run } from './program.js';
 /** An emulated machine plans for seconds what a real one plans at once. */
 const FIRST_FLIP_MS = 60_000;
 const INTERRUPTED = 130;
+/** For what is in flight to be shown. */
+const SETTLE_MS = 300;
 
 let interrupted = false;
 const io = processIo();
@@ -88,8 +91,21 @@ async function watch(stage: Stage, seconds: number): Promise<StatusDocument> {
   }
 }
 
-/** By the real scanoutctl. */
+/**
+ * By the real scanoutctl. The guests hold still meanwhile: an emulated VKMS writes a picture back for longer than the
+ * three frames after which a guest has its buffer again.
+ */
 async function screenshots(stage: Stage, outputs: readonly string[], out: string): Promise<Screenshot[]> {
+  for (const { child } of stage.guests) child.kill('SIGSTOP');
+  await sleep(SETTLE_MS);
+  try {
+    return await takeScreenshots(stage, outputs, out);
+  } finally {
+    for (const { child } of stage.guests) child.kill('SIGCONT');
+  }
+}
+
+async function takeScreenshots(stage: Stage, outputs: readonly string[], out: string): Promise<Screenshot[]> {
   const pictures: Screenshot[] = [];
   for (const output of outputs) {
     const file = join(out, `${output}.png`);
@@ -135,11 +151,13 @@ async function show(options: DemoOptions, card: ReadyCard, directory: string): P
     if (interrupted) return INTERRUPTED;
     await mkdir(options.out, { recursive: true });
     const names = outputs.map(({ name }) => name);
+    const flips = await flipsOf(stage, status);
     const pictures = await screenshots(stage, names, options.out);
-    const rows = demoRows(status, guests);
-    const page = join(options.out, 'demo.html');
-    await writeFile(page, demoPage(status, rows, await flipsOf(stage, status), pictures));
+    const rows = demoRows(status, guests, card.planes);
+    const emulated = (cpus()[0]?.model ?? '').includes('QEMU');
+    await writeFile(join(options.out, 'demo.html'), demoPage(status, rows, flips, pictures, emulated));
     say(`\n${formatDemo(rows, io.color)}`);
+    if (emulated) say(`${EMULATED}\n`);
     const shown = process.env.SCANOUTD_OUT_SHOWN ?? options.out;
     for (const name of [...names.map((output) => `${output}.png`), 'demo.html']) say(join(shown, name));
     const failures = demoFailures(status, guests);

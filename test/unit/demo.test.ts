@@ -98,13 +98,13 @@ test('the table and the failures come from the status', () => {
       }),
     ],
   });
-  const rows = demoRows(now, guests);
+  const rows = demoRows(now, guests, new Map([[31, 'overlay']]));
   assert.deepEqual(rows[0], [
     'left',
     'full screen',
     'Virtual-1',
     'deadline',
-    'primary (31)',
+    'overlay 31',
     '600',
     '1',
     '85 us',
@@ -150,15 +150,19 @@ test('the plots have every flip, and mark the missed vblanks', () => {
     [3, 1],
   );
   assert.equal(bars[0]?.y.at(-1), 0, 'the last step comes down');
-  const html = demoPage(status(), [['left']], planes, [
-    { output: 'Virtual-1', how: 'composed', png: Buffer.from('png') },
-  ]);
+  const html = demoPage(
+    status(),
+    [['left']],
+    planes,
+    [{ output: 'Virtual-1', how: 'composed', png: Buffer.from('png') }],
+    true,
+  );
   assert.match(html, /<img alt="Virtual-1, composed" src="data:image\/png;base64,cG5n">/);
   assert.doesNotMatch(html, /(?:src|href)="(?!data:)/);
 });
 
 test('a page without a single flip is still a page', () => {
-  assert.match(demoPage(status(), [], [], []), /<\/html>/);
+  assert.match(demoPage(status(), [], [], [], false), /<\/html>/);
 });
 
 test('progress is a line a second, or a table in place', () => {
