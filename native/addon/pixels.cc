@@ -106,15 +106,15 @@ std::vector<std::byte> compose(uint32_t width, uint32_t height, std::vector<Mapp
   constexpr int patience_ms = 1000; // for fences of buffers that are on the screen anyway
   std::vector<std::byte> memory(size_t{width} * height * 4);
   std::vector<pixels::Layer> drawn;
+  std::vector<pixels::Reading> readings;
   for (const MappedLayer& layer : layers) {
-    layer.buffer->begin_read(patience_ms);
+    readings.emplace_back(*layer.buffer, patience_ms);
     drawn.push_back(layer.layer);
   }
   const pixels::Canvas canvas{memory.data(), width * 4, width, height, false};
   pixels::Composer().draw(canvas, drawn,
                           pixels::Region({0, 0, static_cast<int32_t>(width), static_cast<int32_t>(height)}));
-  for (const MappedLayer& layer : layers)
-    layer.buffer->end_read();
+  readings.clear();
   return pixels::encode_png(memory.data(), width, height, width * 4, texts);
 }
 

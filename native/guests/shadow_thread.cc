@@ -17,30 +17,12 @@ namespace {
 // A writer's fence signals within its frame; one that takes this long may never do so.
 constexpr int longest_wait_ms = 500;
 
-// The access of one layer's buffer.
-class Reading {
-public:
-  Reading() = default;
-  Reading(const Reading&) = delete;
-  Reading& operator=(const Reading&) = delete;
-  ~Reading() {
-    if (buffer_ != nullptr) buffer_->end_read();
-  }
-  void begin(const pixels::MappedBuffer& buffer) {
-    buffer.begin_read(longest_wait_ms);
-    buffer_ = &buffer;
-  }
-
-private:
-  const pixels::MappedBuffer* buffer_ = nullptr;
-};
-
 void draw_layers(ShadowJob& job, pixels::Composer& composer) {
-  std::array<Reading, max_shadow_layers> readings;
+  std::array<pixels::Reading, max_shadow_layers> readings;
   std::array<pixels::Layer, max_shadow_layers> layers;
   for (uint32_t i = 0; i < job.layer_count; ++i) {
     job.failed_layer = job.layers[i].index;
-    readings[i].begin(*job.layers[i].buffer);
+    readings[i] = pixels::Reading(*job.layers[i].buffer, longest_wait_ms);
     layers[i] = to_pixels(*job.layers[i].buffer, job.layers[i].place);
   }
   job.failed_layer = max_shadow_layers;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "base/unique_fd.h"
 #include "kms/mapping.h"
@@ -51,6 +52,30 @@ private:
   Picture picture_;
   std::array<DmaBuf, max_memory_planes> buffers_;
   uint32_t buffer_count_ = 0;
+};
+
+/// The CPU's access to a buffer, ended with the object; the buffer outlives it.
+class Reading {
+public:
+  Reading() = default;
+  /// As MappedBuffer::begin_read.
+  Reading(const MappedBuffer& buffer, int timeout_ms) {
+    buffer.begin_read(timeout_ms);
+    buffer_ = &buffer;
+  }
+  Reading(Reading&& other) noexcept : buffer_(std::exchange(other.buffer_, nullptr)) {}
+  Reading& operator=(Reading&& other) noexcept {
+    std::swap(buffer_, other.buffer_);
+    return *this;
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+  ~Reading() {
+    if (buffer_ != nullptr) buffer_->end_read();
+  }
+
+private:
+  const MappedBuffer* buffer_ = nullptr;
 };
 
 } // namespace scanout::pixels
