@@ -20,10 +20,8 @@ std::shared_ptr<guests::ShadowThread> thread_of(const std::shared_ptr<flip::Engi
   std::weak_ptr<guests::ShadowThread>& known = threads[engine.get()];
   std::shared_ptr<guests::ShadowThread> thread = known.lock();
   if (!thread) {
-    // The thread keeps its engine: both end with the last shadow.
-    thread = std::shared_ptr<guests::ShadowThread>(new guests::ShadowThread(*engine),
-                                                   [engine](guests::ShadowThread* ended) { delete ended; });
-    known = thread;
+    // It does not keep the engine: that may own shadows, which keep the thread.
+    known = thread = std::make_shared<guests::ShadowThread>(*engine);
   }
   return thread;
 }
@@ -56,6 +54,8 @@ Shadow::Shadow(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Shadow>(info) 
     guests::ShadowOptions made;
     made.stream = to_u32(options.Get("stream"), "options.stream");
     made.alpha = to_bool(options.Get("alpha"), "options.alpha");
+    const Napi::Value follows = options.Get("followsLayer");
+    made.follows_layer = !follows.IsUndefined() && to_bool(follows, "options.followsLayer");
     made.area.x1 = to_i32(options.Get("x"), "options.x");
     made.area.y1 = to_i32(options.Get("y"), "options.y");
     const uint32_t width = to_u32(options.Get("width"), "options.width");

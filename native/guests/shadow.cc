@@ -91,11 +91,6 @@ void Shadow::on_pending(flip::Stream&) noexcept {
   try_start();
 }
 
-void Shadow::redraw() noexcept {
-  add_damage(canvas_);
-  try_start();
-}
-
 // ---- buffers
 
 int Shadow::set_buffer(uint32_t stream, uint32_t buffer, std::unique_ptr<pixels::MappedBuffer>& mapped,

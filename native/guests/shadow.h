@@ -66,8 +66,6 @@ public:
   /// EINVAL: no such id, EEXIST: it is known, ENOSPC: eight streams are.
   int set_buffer(uint32_t stream, uint32_t buffer, std::unique_ptr<pixels::MappedBuffer>& mapped,
                  int error) noexcept;
-  /// Draws everything anew.
-  void redraw() noexcept;
 
   /// The drawing is done.
   void on_drawn() noexcept;

@@ -14,6 +14,8 @@ export interface ShadowOptions {
   height: number;
   /** ARGB8888, for overlays; otherwise XRGB8888. */
   alpha: boolean;
+  /** A cursor: it has one layer only, and is where that is; `x` and `y` say nothing. */
+  followsLayer?: boolean;
 }
 
 /** Its own stream, number 0, is attached to a hardware plane as any other; streams that it draws are its layers. */
