@@ -152,6 +152,7 @@ std::unique_ptr<pixels::MappedBuffer> map_buffer(const Napi::Object& object) {
   }
   std::vector<int> fds;
   const Napi::Array list = to_array(object.Get("fds"), "fds");
+  fds.reserve(list.Length());
   for (uint32_t i = 0; i < list.Length(); ++i)
     fds.push_back(borrow_fd(list.Get(i), "fds[]"));
   return std::make_unique<pixels::MappedBuffer>(layout, fds);
