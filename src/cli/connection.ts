@@ -1,7 +1,8 @@
 /** The daemon's control API as scanoutctl sees it: one object of the bus, documents in and out, errors for people. */
-import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
+import { fstatSync, readSync, statSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
 import type { AssignRequest, ScreenshotDocument, StatusDocument } from '../api/documents.js';
+import type { Fd } from '../native/base.js';
 import { CliError, EXIT } from './errors.js';
 
 export interface Connection {
@@ -135,8 +136,8 @@ function adviceFor(name: string): string {
 
 /** The D-Bus name of an error of the native bus, or null for errors of other kinds. */
 function busErrorName(error: unknown): string | null {
-  const { name, code } = error as { name?: unknown; code?: unknown };
-  for (const text of [code, name]) {
+  const { dbusName, code } = error as { dbusName?: unknown; code?: unknown };
+  for (const text of [dbusName, code]) {
     if (typeof text === 'string' && /^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$/.test(text)) {
       return text;
     }
@@ -171,14 +172,18 @@ function parseDocument<T>(text: unknown): T {
 }
 
 /** Everything in the file behind a descriptor, which is closed; wherever its offset stands. */
+function isFd(value: unknown): value is Fd {
+  return typeof value === 'object' && value !== null && 'number' in value && 'close' in value;
+}
+
 function readDescriptor(fd: unknown): Buffer {
-  if (typeof fd !== 'number') {
+  if (!isFd(fd)) {
     throw new CliError(EXIT.refused, 'the daemon answered without a picture', 'Its log may say why.');
   }
   try {
-    const bytes = Buffer.alloc(fstatSync(fd).size);
+    const bytes = Buffer.alloc(fstatSync(fd.number).size);
     for (let offset = 0; offset < bytes.length; ) {
-      const got = readSync(fd, bytes, offset, bytes.length - offset, offset);
+      const got = readSync(fd.number, bytes, offset, bytes.length - offset, offset);
       if (got === 0) {
         break;
       }
@@ -193,26 +198,13 @@ function readDescriptor(fd: unknown): Buffer {
     }
     return bytes;
   } finally {
-    closeSync(fd);
+    fd.close();
   }
-}
-
-/** The address of sd-bus for a path, in which it wants other characters than these escaped. */
-export function socketAddress(path: string): string {
-  const escaped = [...Buffer.from(path)]
-    .map((byte) => {
-      const char = String.fromCharCode(byte);
-      return /[A-Za-z0-9_/.-]/.test(char) ? char : `%${byte.toString(16).padStart(2, '0')}`;
-    })
-    .join('');
-  return `unix:path=${escaped}`;
 }
 
 /** Loaded late, since `check` and the help have no need of the native part. */
 async function openBus(target: BusTarget): Promise<BusClient> {
-  const module = new URL('../native/bus.js', import.meta.url).href;
-  const { Bus } = (await import(module)) as {
-    Bus: { open(address: string): Promise<BusClient> | BusClient };
-  };
-  return Bus.open(target.kind === 'system' ? 'system' : socketAddress(target.path));
+  // Loaded only now: help and `check` work without the native part.
+  const { Bus, socketAddress } = await import('../native/bus.js');
+  return target.kind === 'system' ? Bus.system() : Bus.open(socketAddress(target.path));
 }
