@@ -174,7 +174,7 @@ enum scanoutd_code {
   SCANOUTD_BAD_MESSAGE = 1, /* wrong size, truncated, reserved field not 0 */
   SCANOUTD_BAD_VERSION = 2,
   SCANOUTD_BAD_STATE = 3,  /* out of order: no hello, second hello */
-  SCANOUTD_BAD_NAME = 4,   /* malformed, unknown, or taken */
+  SCANOUTD_BAD_NAME = 4,   /* malformed or unknown */
   SCANOUTD_BAD_FD = 5,     /* wrong number, no eventfd, no dma-buf */
   SCANOUTD_BAD_BUFFER = 6, /* id out of range, in use, or unknown */
   SCANOUTD_BAD_FORMAT = 7, /* fourcc or modifier unknown, wrong number of planes */
@@ -183,7 +183,7 @@ enum scanoutd_code {
   SCANOUTD_BAD_RECT = 10,      /* source outside the buffer, destination empty or absurd */
   SCANOUTD_BAD_SEQUENCE = 11,  /* not greater than the one before, or not the one announced */
   SCANOUTD_BAD_FENCE = 12,     /* announced but not sent, or no sync_file */
-  SCANOUTD_BUSY = 13,          /* a limit is reached; text names it */
+  SCANOUTD_BUSY = 13,          /* a limit is reached, or the name is taken for now: try again */
   SCANOUTD_IMPORT_FAILED = 14, /* the display refused the buffer; errnum and text say at which stage */
   SCANOUTD_COMMIT_FAILED = 15, /* the display refused the flip */
   SCANOUTD_NOT_ALLOWED = 16,   /* policy: credentials, name */

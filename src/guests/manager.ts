@@ -54,7 +54,7 @@ export class GuestManager implements SessionHost {
     const peer = this.peers.get(session) ?? { pid: 0, uid: 0xffffffff, gid: 0xffffffff };
     const settings = this.settingsFor(hello.name, peer);
     if (this.guests.has(hello.name))
-      throw new ProtocolError(Code.badName, `there is a guest ${hello.name} already`);
+      throw new ProtocolError(Code.busy, `there is a guest ${hello.name} already`);
     if (this.guests.size >= this.config.policy.maxGuests) {
       throw new ProtocolError(
         Code.busy,
