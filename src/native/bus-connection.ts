@@ -161,6 +161,7 @@ export class Bus {
    * need not know which of them have just gone.
    */
   addInterface(path: string, interfaceName: string, description: InterfaceDescription): BusSlot {
+    if (this.native.closed) return { remove: () => {} };
     const host = {
       native: this.native,
       credentialsOf: (sender: string | null) => this.credentialsOf(sender),

@@ -53,6 +53,7 @@ export function notifyWatchdog(): boolean {
  * unit wants FileDescriptorStoreMax=. What has hung up is dropped from the store; `poll` false keeps it (systemd 246).
  */
 export function storeFds(name: string, fds: readonly Fd[], options: { poll?: boolean } = {}): boolean {
+  if (fds.length === 0) throw new TypeError('fds: at least one expected');
   const poll = options.poll === false ? '\nFDPOLL=0' : '';
   return native.systemdNotify(`FDSTORE=1\nFDNAME=${checkName(name)}${poll}`, fds);
 }
