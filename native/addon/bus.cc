@@ -39,10 +39,8 @@ BusConnection::BusConnection(const Napi::CallbackInfo& info) : Wrapped<BusConnec
     } else {
       connection_ = bus::Connection::serve(take_fd(socket, "socket"), {max_message_, max_fds}, *this);
     }
-    poll_ = std::make_unique<LoopPoll>(info.Env(), connection_->poll_fd(), [this](int events) {
-      run(events == 0 || (events & UV_WRITABLE) != 0);
-    });
-    timer_ = std::make_unique<LoopTimer>(info.Env(), [this] { run(false); });
+    poll_ = std::make_unique<LoopPoll>(info.Env(), connection_->poll_fd(), [this](int) { run(); });
+    timer_ = std::make_unique<LoopTimer>(info.Env(), [this] { run(); });
   });
   Ref(); // it works without anybody holding it, until it is closed
   rearm();
@@ -60,13 +58,13 @@ sd_bus* BusConnection::bus() {
   return connection_->get();
 }
 
-void BusConnection::run(bool writable) {
+void BusConnection::run() {
   const Napi::HandleScope scope(Env());
   [[maybe_unused]] const Napi::Object self =
       Value(); // what is called may close it and drop the last reference
   for (int i = 0; i < messages_per_turn && connection_->is_open(); ++i) {
     bool more = false;
-    enter_js(Env(), resource, [&] { more = connection_->turn(writable); });
+    enter_js(Env(), resource, [&] { more = connection_->turn(); });
     if (!more) break;
   }
   if (wants_drain_ && connection_->is_open() && connection_->queued() == 0) {

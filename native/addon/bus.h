@@ -77,7 +77,7 @@ private:
 
   /// Throws when closed.
   sd_bus* bus();
-  void run(bool writable);
+  void run();
   void rearm();
   void after_send();
   void conclude_emission(int result, const char* op, const std::string& subject);

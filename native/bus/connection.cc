@@ -109,6 +109,7 @@ int Connection::events() const noexcept {
 
 uint64_t Connection::deadline_us() const noexcept {
   uint64_t deadline = UINT64_MAX;
+  if (open_ && gate_ && unfinished_) return 0; // what the gate let through is not seen on the peer's socket
   if (open_) sd_bus_get_timeout(bus_.get(), &deadline);
   return deadline;
 }
@@ -123,12 +124,9 @@ bool Connection::is_stuffed() const noexcept {
   return queued() >= stuffed;
 }
 
-bool Connection::turn(bool writable) noexcept {
-  // Handling a message makes more of what the peer does not read.
-  if (!open_ || (gate_ && is_stuffed() && !writable)) return false;
-  if (process()) return open_;
-  if (!open_ || !gate_) return false;
-  return let_in();
+bool Connection::turn() noexcept {
+  unfinished_ = open_ && (process() || let_in()) && open_;
+  return unfinished_;
 }
 
 bool Connection::process() noexcept {
@@ -145,6 +143,8 @@ bool Connection::process() noexcept {
 }
 
 bool Connection::let_in() noexcept {
+  // Handling a message makes more of what the peer does not read.
+  if (!open_ || !gate_ || is_stuffed()) return false;
   // sd-bus has read all that it was given. That it passed over a message in silence is not expected to
   // happen, and nothing that may go on: descriptors are lost then.
   if (expecting_ && !delivered_) {

@@ -63,8 +63,8 @@ public:
   [[nodiscard]] uint64_t deadline_us() const noexcept;
 
   /// Does one thing that can be done without waiting, such as handling one message. False when there is no
-  /// more. `readable`: what `poll_fd` said, or unknown.
-  bool turn(bool writable) noexcept;
+  /// more.
+  bool turn() noexcept;
   /// To be called after anything was sent: a peer that does not read is given up.
   void limit_queue() noexcept;
   /// Drops everything and tells the owner with `error`. No-op when closed.
@@ -93,8 +93,9 @@ private:
   Owner& owner_;
   bool is_peer_;
   bool open_ = true;
-  bool expecting_ = false; ///< the gate has let a message through
-  bool delivered_ = false; ///< and sd-bus has handed it on
+  bool unfinished_ = false; ///< the last turn was not the last that could be done
+  bool expecting_ = false;  ///< the gate has let a message through
+  bool delivered_ = false;  ///< and sd-bus has handed it on
   std::optional<Gate> gate_;
   base::UniqueFd poll_fd_; ///< a duplicate: sd-bus closes its own while libuv still watches
   std::optional<base::PeerCredentials> credentials_;
