@@ -184,6 +184,8 @@ struct BusConnection::Match {
 };
 
 void BusConnection::on_signal(Match& match, sd_bus_message* message) {
+  // What sd-bus says to itself is no signal of anybody's.
+  if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", nullptr) > 0) return;
   try {
     match.on_message.Value().Call({describe(Env(), message)});
   } catch (const Napi::Error& error) {
