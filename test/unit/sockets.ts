@@ -1,9 +1,10 @@
 /** What tests of sockets share. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, readdirSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { Fd } from '../../src/native/base.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'scanoutd-sockets-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -32,4 +33,17 @@ export async function until(what: string, condition: () => boolean): Promise<voi
 /** Descriptors that were closed asynchronously, by libuv or by the other end, take their time. */
 export async function untilFds(count: number): Promise<void> {
   await until(`${count} descriptors, not ${countFds()}`, () => countFds() === count);
+}
+
+/** A file with a text, opened for reading. */
+export function fileFd(text: string): Fd {
+  const path = socketPath();
+  writeFileSync(path, text);
+  return new Fd(openSync(path, 'r'));
+}
+
+/** What a file says, by any descriptor of it. */
+export function contents(fd: Fd): string {
+  const buffer = Buffer.alloc(100);
+  return buffer.toString('utf8', 0, readSync(fd.number, buffer, 0, 100, 0));
 }
