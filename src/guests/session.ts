@@ -175,6 +175,13 @@ export class GuestSession {
     const { guest } = this;
     if (guest === null) return;
     this.log.info({ guest: guest.name, reason }, 'guest left');
-    this.turn = this.turn.then(() => this.host.departed(guest, this.clean));
+    this.turn = this.turn
+      .then(() => this.host.departed(guest, this.clean))
+      .catch((error: unknown) => this.log.error({ guest: guest.name, err: error }, 'leaving failed'));
+  }
+
+  /** Resolves when everything that has come so far is dealt with; after `end`, when the guest is gone. */
+  settled(): Promise<void> {
+    return this.turn;
   }
 }

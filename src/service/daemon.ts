@@ -1,5 +1,6 @@
 /** The daemon: start-up order, hot-plug, reload, end. */
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { DbusFrontend } from '../api/dbus.js';
 import { Manager } from '../api/manager.js';
 import { VERSION } from '../cli/version.js';
@@ -12,7 +13,7 @@ import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
 import { isSystemError } from '../native/base.js';
-import { UdevMonitor } from '../native/session.js';
+import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
 import { GuestSocket } from './guest-socket.js';
 import type { Log, Logger } from './log.js';
@@ -73,8 +74,14 @@ export class Daemon {
   async start(): Promise<void> {
     notify('STATUS=Lighting outputs');
     this.openCards();
-    this.udev = new UdevMonitor({ subsystems: ['drm'], onEvents: (events) => this.onUevents(events) });
+    this.udev = new UdevMonitor({
+      subsystems: ['drm'],
+      onEvents: (events, { overflow }) => this.onUevents(events, overflow),
+    });
     for (const card of this.cards) await card.rescan(true);
+    const { guestSocket, busSocket } = this.config.daemon;
+    // Under systemd they are there (RuntimeDirectory=); started by hand they may not be.
+    for (const path of [guestSocket, busSocket]) mkdirSync(dirname(path), { recursive: true });
     this.socket = new GuestSocket(this.config, this.guests, this.logs.module('guests'));
     this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
     await this.bus.start();
@@ -149,9 +156,9 @@ export class Daemon {
   }
 
   /** All that came at once, then one rescan: uevents are hints, and often come in threes. */
-  private onUevents(events: readonly { devnode: string | null; properties: Record<string, string> }[]): void {
+  private onUevents(events: readonly UdevEvent[], overflow: boolean): void {
     for (const card of this.cards) {
-      const concerned = events.some(({ devnode }) => devnode === null || devnode === card.path);
+      const concerned = overflow || events.some(({ devnode }) => devnode === null || devnode === card.path);
       if (concerned) void card.rescan();
     }
   }
@@ -193,8 +200,8 @@ export class Daemon {
     this.log.info('ending');
     this.watchdog.stop();
     if (this.drain !== null) clearInterval(this.drain);
-    this.socket?.close();
     this.udev?.close();
+    await this.socket?.close();
     await this.bus?.stop();
     for (const card of this.cards) card.close();
   }

@@ -44,8 +44,11 @@ export class GuestSocket {
     };
   }
 
-  close(): void {
+  /** Listens no more. Resolves when every guest is gone from its planes. */
+  async close(): Promise<void> {
     this.server.close();
-    for (const session of this.sessions) session.end('the daemon ends');
+    const sessions = [...this.sessions];
+    for (const session of sessions) session.end('the daemon ends');
+    await Promise.all(sessions.map((session) => session.settled()));
   }
 }
