@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { StatusDocument } from '../api/documents.js';
-import { type Connection, connect, socketAddress } from '../cli/connection.js';
-import { Bus } from '../native/bus.js';
+import { type Connection, connect } from '../cli/connection.js';
+import { Bus, socketAddress } from '../native/bus.js';
 import type { RECORD_COLUMNS } from '../native/flip.js';
 import { Child } from './child.js';
 
