@@ -55,20 +55,20 @@ const BASIC: Record<string, fc.Arbitrary<BusValue>> = {
 };
 const KEYS = Object.keys(BASIC).filter((type) => type !== 'd'); // 0 and -0 are one key to a Map
 
-function valueOf(signature: string): fc.Arbitrary<BusValue> {
+function arbitraryOf(signature: string): fc.Arbitrary<BusValue> {
   const [head = '', ...rest] = types(signature);
   assert.equal(rest.length, 0, signature);
   if (head === 'ay') return fc.uint8Array({ maxLength: 20 });
   if (head === 'v') return variant.map(({ signature: type, value }) => ({ signature: type, value }));
   if (head.startsWith('a{')) return dictionaryOf(head.charAt(2), head.slice(3, -1));
-  if (head.startsWith('a')) return fc.array(valueOf(head.slice(1)), { maxLength: 4 });
+  if (head.startsWith('a')) return fc.array(arbitraryOf(head.slice(1)), { maxLength: 4 });
   if (head.startsWith('(')) return fc.tuple(...types(head.slice(1, -1)).map(valueOf));
   return BASIC[head] as fc.Arbitrary<BusValue>;
 }
 
 function dictionaryOf(key: string, value: string): fc.Arbitrary<BusValue> {
   const names = key === 's' ? fc.oneof(text, fc.constantFrom('__proto__', 'constructor', '0')) : BASIC[key];
-  const pairs = fc.array(fc.tuple(names as fc.Arbitrary<string>, valueOf(value)), { maxLength: 4 });
+  const pairs = fc.array(fc.tuple(names as fc.Arbitrary<string>, arbitraryOf(value)), { maxLength: 4 });
   return pairs.map((entries) => ('sog'.includes(key) ? Object.fromEntries(entries) : new Map(entries)));
 }
 
@@ -112,7 +112,7 @@ const variant: fc.Arbitrary<Typed> = fc
   .chain((signature) =>
     signature.includes('v')
       ? fc.constant({ signature, value: signature === 'v' ? { signature: 'u', value: 7 } : {} })
-      : valueOf(signature).map((value) => ({ signature, value })),
+      : arbitraryOf(signature).map((value) => ({ signature, value })),
   );
 const body = fc
   .array(type, { minLength: 1, maxLength: 4 })
@@ -133,7 +133,7 @@ test('values of any signature come back as they went', async () => {
 test('the same in signals, properties and variants', async () => {
   await fc.assert(
     fc.asyncProperty(type, async (signature) => {
-      const [value] = fc.sample(valueOf(signature), 1);
+      const [value] = fc.sample(arbitraryOf(signature), 1);
       const slot = pair.served.addInterface(OBJECT.path, OBJECT.interface, {
         properties: { Value: { signature, emits: 'change', get: () => value } },
         signals: { Told: { signature } },

@@ -275,7 +275,14 @@ test('close within handlers is fine', async () => {
     const other = await connectPair((served) => {
       served.addInterface(OBJECT.path, OBJECT.interface, {
         properties: {
-          Close: { signature: 's', get: () => (served.close(), 'x'), set: () => served.close() },
+          Close: {
+            signature: 's',
+            get: () => {
+              served.close();
+              return 'x';
+            },
+            set: () => served.close(),
+          },
         },
       });
     });
