@@ -62,7 +62,7 @@ function arbitraryOf(signature: string): fc.Arbitrary<BusValue> {
   if (head === 'v') return variant.map(({ signature: type, value }) => ({ signature: type, value }));
   if (head.startsWith('a{')) return dictionaryOf(head.charAt(2), head.slice(3, -1));
   if (head.startsWith('a')) return fc.array(arbitraryOf(head.slice(1)), { maxLength: 4 });
-  if (head.startsWith('(')) return fc.tuple(...types(head.slice(1, -1)).map(valueOf));
+  if (head.startsWith('(')) return fc.tuple(...types(head.slice(1, -1)).map(arbitraryOf));
   return BASIC[head] as fc.Arbitrary<BusValue>;
 }
 
@@ -118,7 +118,7 @@ const body = fc
   .array(type, { minLength: 1, maxLength: 4 })
   .filter((signatures) => signatures.join('').length < 256)
   .chain((signatures) =>
-    fc.tuple(...signatures.map(valueOf)).map((values) => ({ signature: signatures.join(''), values })),
+    fc.tuple(...signatures.map(arbitraryOf)).map((values) => ({ signature: signatures.join(''), values })),
   );
 
 test('values of any signature come back as they went', async () => {
