@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict';
 import { openSync } from 'node:fs';
 import { afterEach, beforeEach, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Fd, isSystemError } from '../../src/native/base.js';
 import { createUdmabuf } from '../../src/native/buffers.js';
 import { framebuffers, leakCheck, openRig, present, type Rig, refused, XRGB8888 } from './inside/kms-rig.js';
@@ -101,4 +104,23 @@ test('closing a device ends what was made from it', () => {
   buffer.destroy();
   memfd.close();
   dmabuf.close();
+});
+
+test('what nobody holds is collected, an array in use keeps its memory', async () => {
+  const { device } = rig;
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const make = () => {
+    const buffer = device.createDumb(64, 64);
+    const pixels = buffer.map().fill(7);
+    device.framebufferCache({ idle: 4 });
+    return pixels;
+  };
+  const arrays = Array.from({ length: 20 }, make);
+  for (let round = 0; round < 50 && device.gemHandles > 0; round++) {
+    collect();
+    await setImmediate();
+  }
+  assert.equal(device.gemHandles, 0);
+  assert.ok(arrays.every((pixels) => pixels.every((byte) => byte === 7)));
 });
