@@ -21,6 +21,14 @@ namespace {
 constexpr int patience_ms = 5000;
 constexpr uint32_t fb_property = 1;
 
+flip::Frame small_frame(uint32_t fb) {
+  flip::Frame made;
+  made.fb_id = fb;
+  made.sequence = fb;
+  made.place = {.src_w = 64 << 16, .src_h = 64 << 16, .w = 64, .h = 64};
+  return made;
+}
+
 } // namespace
 
 flip::PlaneProperties card_properties() {
@@ -162,11 +170,26 @@ int Rig::leave(flip::Producer& producer) {
   return run(std::move(command));
 }
 
+void Rig::settle() {
+  for (int i = 0; i < 2; ++i) { // the first may have begun before
+    const uint64_t before = engine.heartbeat();
+    engine.wake();
+    REQUIRE(eventually([&] { return engine.heartbeat() > before; }));
+  }
+}
+
 std::vector<flip::Notice> Rig::notices() {
   std::vector<flip::Notice> list;
   while (const std::optional<flip::Notice> notice = engine.notice())
     list.push_back(*notice);
   return list;
+}
+
+int show(Rig& rig, flip::Producer& producer, uint32_t fb) {
+  return rig.call([&producer, fb](flip::Engine&) {
+    producer.stream(0).submit(small_frame(fb));
+    return 0;
+  });
 }
 
 bool eventually(const std::function<bool()>& condition) {

@@ -1,8 +1,10 @@
 // A flip engine with its real threads, over a card that is a pipe.
 #pragma once
 
+#include <sys/eventfd.h>
 #include <xf86drmMode.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -72,8 +74,43 @@ struct Rig {
   int add_crtc(uint32_t id, int64_t period_ns = 2'000'000, flip::Policy policy = flip::Policy::eager);
   int attach(flip::Stream& stream, uint32_t crtc, uint32_t plane);
   int leave(flip::Producer& producer);
+  /// Waits until the thread has done all that it had to do.
+  void settle();
   std::vector<flip::Notice> notices();
 };
+
+/// A producer of one stream that tells another thread what came of its frames.
+class Teller final : public flip::Producer {
+public:
+  explicit Teller(flip::Engine& engine) : engine_(engine), stream_(1, *this, engine.epoll()) {}
+
+  int on_enter(flip::Engine&) noexcept override { return 0; }
+  void on_leave(flip::Engine&) noexcept override {}
+  uint32_t stream_count() const noexcept override { return 1; }
+  flip::Stream& stream(uint32_t) noexcept override { return stream_; }
+  void on_presented(flip::Stream&, const flip::Frame& shown, const flip::Presented&) noexcept override {
+    presented = shown.fb_id;
+    ++flips;
+  }
+  void on_retained(flip::Stream&, const flip::Frame&) noexcept override {}
+  void on_released(flip::Stream&, const flip::Frame&, bool) noexcept override {
+    ++released;
+    engine_.signaller().add(signal.get());
+  }
+  void on_refused(flip::Stream&, const flip::Frame&, int error) noexcept override { refused = error; }
+  void on_room(flip::Stream&) noexcept override {}
+
+  base::UniqueFd signal{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::atomic<uint32_t> presented{0}, flips{0}, released{0};
+  std::atomic<int> refused{0};
+
+private:
+  flip::Engine& engine_;
+  flip::Stream stream_;
+};
+
+/// Submits a small frame with the framebuffer, which is its sequence too.
+int show(Rig& rig, flip::Producer& producer, uint32_t fb);
 
 /// Waits some seconds for what another thread does.
 bool eventually(const std::function<bool()>& condition);

@@ -88,12 +88,12 @@ void Sim::run_until(int64_t time_ns) {
   int idle_turns =
       0; // that moved nothing: a scheduler that asks again and again for nothing burns a processor
   for (;;) {
+    if (before_turn) before_turn();
     deliver_due();
     finish_recoveries();
     const size_t before = commits.size() + records.size();
     const int64_t now = clock.now();
     const int64_t next = service();
-    if (after_turn) after_turn();
     const int64_t due = std::min(next, next_event());
     if (due > time_ns) break;
     idle_turns = due > now || commits.size() + records.size() != before ? 0 : idle_turns + 1;
@@ -133,10 +133,15 @@ int Sim::check(const Commit& commit) {
   if (commit.test_only() || !commit.nonblocking()) return 0;
   const std::set<uint32_t> touched = crtcs_of(commit);
   if (touched.empty()) return EINVAL;
+  return collides(touched) ? EBUSY : 0;
+}
+
+bool Sim::collides(const std::set<uint32_t>& touched) {
   const bool busy = std::any_of(flips_.begin(), flips_.end(), [&](const Flip& flip) {
     return flip.time_ns > clock.now() && touched.contains(flip.crtc);
   });
-  return busy ? EBUSY : 0;
+  collisions += busy ? 1 : 0;
+  return busy;
 }
 
 int Sim::answer(unsigned long request, void* argument) {
@@ -248,24 +253,30 @@ uint64_t Lender::submit(flip::Stream& stream, base::UniqueFd fence) {
 
 void Lender::on_presented(flip::Stream& stream, const flip::Frame& frame,
                           const flip::Presented& how) noexcept {
-  CHECK(uses[frame.sequence] > 0);
+  expect(uses[frame.sequence] > 0, "what is presented is held");
   shown[stream.id()].push_back(frame.sequence);
   presented.push_back(how);
   if (flipped) flipped(stream);
 }
 
 void Lender::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
-  CHECK(uses[frame.sequence] > 0);
+  expect(uses[frame.sequence] > 0, "what is retained is held");
   ++uses[frame.sequence];
 }
 
 void Lender::on_released(flip::Stream&, const flip::Frame& frame, bool was_superseded) noexcept {
   const int left = --uses[frame.sequence];
-  CHECK(left >= 0); // no frame comes back twice
+  expect(left >= 0, "no frame comes back twice");
   if (was_superseded) superseded.push_back(frame.sequence);
   if (left > 0) return;
   released.push_back(frame.sequence);
-  if (strict && sim_ != nullptr) CHECK(!sim_->in_use(frame.fb_id));
+  if (sim_ != nullptr) expect(!sim_->in_use(frame.fb_id), "nothing on the screen comes back");
+}
+
+void Lender::expect(bool holds, const char* rule) {
+  if (holds) return;
+  ++violations;
+  fail(__FILE__, __LINE__, rule);
 }
 
 void Lender::on_refused(flip::Stream&, const flip::Frame& frame, int error) noexcept {

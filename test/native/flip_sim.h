@@ -85,8 +85,8 @@ public:
   std::function<int(const Commit&)> verdict;
   /// Told of each flip event before it is delivered; false: it is lost.
   std::function<bool(uint32_t crtc, uint64_t user_data)> deliver;
-  /// Runs after each turn of the engine.
-  std::function<void()> after_turn;
+  /// Runs before each turn of the engine.
+  std::function<void()> before_turn;
 
   std::vector<Commit> commits; // accepted or not
   std::vector<flip::Notice> notices;
@@ -95,6 +95,7 @@ public:
   std::map<uint32_t, Scanned> screen, next_screen; // by plane: shown now; from the next vblank on
   std::vector<std::unique_ptr<flip::Crtc>> crtcs;
   bool paused_flag = false;
+  int collisions = 0; // commits to a CRTC whose flip was in flight
 
   [[nodiscard]] size_t count(flip::Notice::Type type) const;
   /// Accepted commits that were no tests.
@@ -129,6 +130,7 @@ private:
 
   int answer(unsigned long request, void* argument);
   int check(const Commit& commit);
+  bool collides(const std::set<uint32_t>& touched);
   void apply(const Commit& commit);
   void latch(uint32_t crtc);
   void deliver_due();
@@ -160,7 +162,7 @@ public:
   std::vector<std::pair<uint64_t, int>> refused;   // sequence, errno
   std::vector<flip::Presented> presented;
   std::function<void(flip::Stream&)> room, flipped;
-  bool strict = true; // a frame on the screen must not come back
+  int violations = 0; // of the rules of lending
 
   void on_presented(flip::Stream& stream, const flip::Frame& frame,
                     const flip::Presented& how) noexcept override;
@@ -172,6 +174,7 @@ public:
   }
 
 private:
+  void expect(bool holds, const char* rule);
   Sim* sim_;
   uint64_t next_ = 0;
 };
