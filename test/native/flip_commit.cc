@@ -62,7 +62,8 @@ TEST(eager_shows_a_frame_at_every_vblank) {
   CHECK_EQ(crtc.stats.busy.load(), 0u);
   for (size_t i = 1; i < d.sim.records.size(); ++i) {
     CHECK_EQ(d.sim.records[i].vblank, d.sim.records[i - 1].vblank + 1);
-    CHECK_EQ(d.sim.records[i].flags, flip::presented_vsync | flip::presented_hw_clock | flip::presented_direct);
+    CHECK_EQ(d.sim.records[i].flags,
+             flip::presented_vsync | flip::presented_hw_clock | flip::presented_direct);
   }
 }
 
@@ -76,7 +77,8 @@ TEST(a_moved_frame_sends_its_place_once) {
   d.submit(stream, moved);
   d.sim.run_vblanks();
   const Commit& commit = d.sim.commits.back();
-  CHECK_EQ(commit.value(Display::plane(0), test::plane_properties.crtc_x).value_or(0), static_cast<uint64_t>(-5));
+  CHECK_EQ(commit.value(Display::plane(0), test::plane_properties.crtc_x).value_or(0),
+           static_cast<uint64_t>(-5));
   CHECK(!commit.value(Display::plane(0), test::plane_properties.crtc_id));
   Frame again = d.lender.frame();
   again.place = moved.place;

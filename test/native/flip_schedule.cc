@@ -1,7 +1,6 @@
 // When to commit: the vblank clock, the learned margin, lost vblanks; and what an errno means.
 #include "flip/schedule.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <random>
 

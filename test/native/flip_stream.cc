@@ -222,6 +222,41 @@ TEST(stream_that_goes_nowhere_keeps_its_newest_frame) {
   CHECK_EQ(f.lender.uses[1] + f.lender.uses[2], 0);
 }
 
+TEST(stream_drops_the_frames_of_a_buffer_alone) {
+  Fixture f;
+  f.submit();
+  Fence fence;
+  f.submit(fence.take());
+  f.stream.drop_buffer(9);
+  CHECK(f.lender.superseded.empty());
+  f.stream.drop_buffer(2); // waits
+  CHECK_EQ(f.pending(), 1u);
+  CHECK((f.lender.superseded == std::vector<uint64_t>{2}));
+  Fence another;
+  f.submit(another.take());
+  f.stream.drop_buffer(1); // pending
+  CHECK(f.stream.pending() == nullptr);
+  CHECK_EQ(f.stream.newest()->sequence, 3u);
+  another.signal();
+  f.epoll.wait(0);
+  CHECK_EQ(f.pending(), 3u);
+}
+
+TEST(stream_moves_its_newest_frame) {
+  Fixture f;
+  const flip::Placement there{.src_w = 1, .src_h = 1, .x = 7, .w = 1, .h = 1};
+  CHECK(!f.stream.move_newest(there, false));
+  f.submit();
+  CHECK(f.stream.move_newest(there, true));
+  CHECK(f.stream.pending()->off);
+  CHECK_EQ(f.stream.pending()->place.x, 7);
+  Fence fence;
+  f.submit(fence.take());
+  CHECK(f.stream.move_newest({.x = 9}, false));
+  CHECK_EQ(f.stream.pending()->place.x, 7);
+  CHECK_EQ(f.stream.newest()->place.x, 9);
+}
+
 TEST(stream_gives_everything_back_when_it_is_dropped_or_ends) {
   Fixture f;
   {

@@ -1,4 +1,4 @@
-// Flip events that are lost, late, told twice or wrong; and captures, which must end in any case.
+// Flip events that are lost, late, told twice or wrong.
 #include <algorithm>
 
 #include "check.h"
@@ -50,8 +50,9 @@ TEST(lost_event_is_recovered_from_and_the_guest_goes_on) {
     CHECK_EQ(crtc.stats.recovered.load(), 1u);
     CHECK(d.shown(stream).size() > before + 100);
     CHECK(d.shown(stream)[before + 1] >= newest);
-    const auto record = std::find_if(d.sim.records.begin(), d.sim.records.end(),
-                                     [](const auto& r) { return (r.flags & flip::presented_recovered) != 0; });
+    const auto record = std::find_if(d.sim.records.begin(), d.sim.records.end(), [](const auto& r) {
+      return (r.flags & flip::presented_recovered) != 0;
+    });
     REQUIRE(record != d.sim.records.end());
     CHECK_EQ(record->flags & (flip::presented_vsync | flip::presented_hw_clock), 0u);
     // The blocking commit shows again what was in flight, and nothing else.
@@ -86,7 +87,9 @@ TEST(late_event_of_a_recovered_flip_is_passed_over) {
   Crtc& crtc = d.sim.add_crtc(1);
   Stream& stream = d.show(crtc);
   uint64_t lost_id = 0;
-  d.sim.deliver = [&](uint32_t, uint64_t id) { return std::exchange(lost_id, lost_id == 0 ? id : lost_id) != 0; };
+  d.sim.deliver = [&](uint32_t, uint64_t id) {
+    return std::exchange(lost_id, lost_id == 0 ? id : lost_id) != 0;
+  };
   d.submit(stream);
   d.sim.run_for(2 * second);
   CHECK_EQ(crtc.stats.recovered.load(), 1u);
@@ -104,7 +107,9 @@ TEST(event_during_the_recovery_does_not_complete_twice) {
   Crtc& crtc = d.sim.add_crtc(1);
   Stream& stream = d.show(crtc);
   uint64_t lost_id = 0;
-  d.sim.deliver = [&](uint32_t, uint64_t id) { return std::exchange(lost_id, lost_id == 0 ? id : lost_id) != 0; };
+  d.sim.deliver = [&](uint32_t, uint64_t id) {
+    return std::exchange(lost_id, lost_id == 0 ? id : lost_id) != 0;
+  };
   d.sim.recovery_ns = 300 * ms;
   d.submit(stream);
   d.sim.run_for(1'150 * ms);
@@ -114,6 +119,24 @@ TEST(event_during_the_recovery_does_not_complete_twice) {
   d.submit(stream);
   d.sim.run_for(1 * second);
   CHECK_EQ(d.shown(stream).size(), 2u);
+}
+
+TEST(a_frame_that_was_left_behind_is_not_presented_after_newer_ones) {
+  Display d;
+  Crtc& left = d.sim.add_crtc(1);
+  Crtc& right = d.sim.add_crtc(2);
+  Stream& stream = d.show(left);
+  d.submit(stream);
+  d.sim.run_vblanks();
+  d.sim.deliver = Lose{1, 1};
+  d.submit(stream);
+  d.sim.run_for(1 * ms);
+  test::Sim::attach(right, stream, 77);
+  const uint64_t newest = d.submit(stream);
+  d.sim.run_for(3 * second); // the left CRTC recovers meanwhile
+  CHECK_EQ(left.stats.recovered.load(), 1u);
+  CHECK((d.shown(stream) == std::vector<uint64_t>{1, newest}));
+  CHECK_EQ(d.lender.uses[2], 0);
 }
 
 TEST(event_told_twice_completes_once) {
@@ -235,60 +258,4 @@ TEST(the_kernels_counter_goes_on_beyond_32_bits) {
   d.sim.run_vblanks(32);
   for (size_t i = 1; i < d.sim.records.size(); ++i)
     CHECK_EQ(d.sim.records[i].vblank, d.sim.records[i - 1].vblank + 1);
-}
-
-// ---- captures
-
-TEST(capture_goes_with_the_next_commit_or_alone) {
-  const flip::WritebackProperties writeback{.connector = 1001, .fb_id = 20, .out_fence_ptr = 21};
-  Display d;
-  Crtc& crtc = d.sim.add_crtc(1);
-  Stream& stream = d.show(crtc);
-  CHECK(!crtc.request_capture({}, 50)); // no writeback connector
-  CHECK(crtc.request_capture(writeback, 50));
-  CHECK(!crtc.request_capture(writeback, 51));
-  d.submit(stream);
-  d.sim.run_vblanks();
-  CHECK_EQ(d.sim.commits.size(), 1u);
-  CHECK_EQ(d.sim.commits[0].value(1001, 20).value_or(0), 50u);
-  CHECK_EQ(d.shown(stream).size(), 1u);
-  CHECK(crtc.request_capture(writeback, 51));
-  d.sim.run_vblanks();
-  CHECK_EQ(d.sim.commits.back().values.size(), 2u);
-  CHECK((d.sim.captures == std::vector<int>{0, 0}));
-  d.submit(stream);
-  d.sim.run_vblanks();
-  CHECK(!d.sim.commits.back().names(1001));
-}
-
-TEST(capture_that_is_refused_costs_no_frame) {
-  Display d;
-  Crtc& crtc = d.sim.add_crtc(1);
-  Stream& stream = d.show(crtc);
-  d.sim.verdict = [](const Commit& commit) { return commit.names(1001) ? EINVAL : 0; };
-  CHECK(crtc.request_capture({.connector = 1001, .fb_id = 20, .out_fence_ptr = 21}, 50));
-  d.submit(stream);
-  d.sim.run_vblanks();
-  CHECK((d.sim.captures == std::vector<int>{EINVAL}));
-  CHECK_EQ(d.shown(stream).size(), 1u);
-  CHECK(d.lender.refused.empty());
-}
-
-TEST(capture_ends_when_nothing_can_be_committed) {
-  const flip::WritebackProperties writeback{.connector = 1001, .fb_id = 20, .out_fence_ptr = 21};
-  for (const int error : {EACCES, ENODEV}) {
-    Display d;
-    Crtc& crtc = d.sim.add_crtc(1);
-    d.sim.verdict = [error](const Commit&) { return error; };
-    CHECK(crtc.request_capture(writeback, 50));
-    d.sim.run_vblanks();
-    CHECK((d.sim.captures == std::vector<int>{error}));
-    CHECK(!crtc.request_capture(writeback, 50)); // not before somebody resumes
-  }
-  Display d;
-  Crtc& crtc = d.sim.add_crtc(1);
-  crtc.park();
-  CHECK(crtc.request_capture(writeback, 50));
-  crtc.on_off();
-  CHECK_EQ(d.sim.captures.size(), 1u);
 }
