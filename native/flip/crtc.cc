@@ -271,7 +271,7 @@ void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t fl
 void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint64_t sequence,
                           uint32_t flags) noexcept {
   const Frame& frame = shown.frame;
-  if (frame.direct) flags |= presented_direct;
+  if (frame.direct && (flags & presented_synthetic) == 0) flags |= presented_direct;
   if (no_vblank_) flags &= ~uint32_t{presented_vsync | presented_hw_clock};
   const int64_t grace =
       policy_ == Policy::deadline ? std::max(margin_.ns(), smallest_grace_ns) : smallest_grace_ns;

@@ -282,7 +282,8 @@ void SocketGuest::on_presented(flip::Stream& stream, const flip::Frame& frame,
   feedback.missed += how.missed;
   stats_[plane].flips.fetch_add(1, std::memory_order_relaxed);
   stats_[plane].missed.fetch_add(how.missed, std::memory_order_relaxed);
-  if ((how.flags & flip::presented_direct) == 0) stats_[plane].copied.fetch_add(1, std::memory_order_relaxed);
+  constexpr uint32_t uncopied = flip::presented_direct | flip::presented_synthetic;
+  if ((how.flags & uncopied) == 0) stats_[plane].copied.fetch_add(1, std::memory_order_relaxed);
   publish(plane);
   engine_.signaller().add(release_.get());
 }
