@@ -46,16 +46,17 @@ static int64_t now_ns(void) {
   return now.tv_sec * SECOND + now.tv_nsec;
 }
 
-static void die(const char* what, int error) {
+_Noreturn static void die(const char* what, int error) {
   fprintf(stderr, "guest: %s: %s\n", what, strerror(error < 0 ? -error : error));
   exit(1);
 }
 
 /* Linked with --wrap=write: the client library's kick, stamped as late as it can be. */
-ssize_t __real_write(int fd, const void* bytes, size_t size);
-ssize_t __wrap_write(int fd, const void* bytes, size_t size) {
+ssize_t real_write(int fd, const void* bytes, size_t size) __asm__("__real_write");
+ssize_t stamped_write(int fd, const void* bytes, size_t size) __asm__("__wrap_write");
+ssize_t stamped_write(int fd, const void* bytes, size_t size) {
   if (size == sizeof(uint64_t)) kick_ns = now_ns();
-  return __real_write(fd, bytes, size);
+  return real_write(fd, bytes, size);
 }
 
 /* From 0 to 1; the same in every run. */
@@ -70,7 +71,7 @@ static void add_buffers(struct guest* guest, uint32_t width, uint32_t height) {
     struct buffer* buffer = &guest->buffers[id];
     uint32_t serial = 0;
     int error = create_buffer(buffer, linear_layout(width, height, FOURCC_XR24), &stage);
-    if (error < 0) die(stage, error);
+    if (error < 0 || buffer->pixels == NULL) die(stage, error);
     sync_buffer(buffer, DMA_BUF_SYNC_START);
     memset(buffer->pixels, 0x40 * (int)(id + 1), buffer->size);
     sync_buffer(buffer, DMA_BUF_SYNC_END);
@@ -166,8 +167,8 @@ static void run(double seconds) {
       in_flight += guest->sequence != 0;
     }
     if (now >= end && in_flight == 0) break;
-    const int64_t left = next - now_ns() > 0 ? next - now_ns() : 0;
-    const struct timespec timeout = {left / SECOND, left % SECOND};
+    const int64_t left = next - now_ns();
+    const struct timespec timeout = {left > 0 ? left / SECOND : 0, left > 0 ? left % SECOND : 0};
     if (ppoll(fds, (nfds_t)guest_count, &timeout, NULL) < 0 && errno != EINTR) die("poll", errno);
     const int64_t woken = now_ns();
     for (int i = 0; i < guest_count; i++) {

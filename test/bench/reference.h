@@ -51,7 +51,7 @@ static struct crtc crtcs[MOST];
 static int guest_count, crtc_count;
 static uint32_t refresh_ns;
 
-static void die(const char* what) {
+_Noreturn static void die(const char* what) {
   fprintf(stderr, "reference: %s: %s\n", what, strerror(errno));
   exit(1);
 }
@@ -140,7 +140,6 @@ static drmModeConnector* connector_of(int drm, const drmModeRes* resources, int 
   }
   errno = ENOENT;
   die("connector");
-  return NULL;
 }
 
 static void add_crtc(int drm, drmModeAtomicReq* request, const drmModeRes* resources, int index,
