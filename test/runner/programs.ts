@@ -35,7 +35,7 @@ export function machineTests(pattern = ''): Program[] {
 /** `build` is where the native part was built; `filter` a part of the names of the tests to run. */
 export function nativeTests(build: string, filter = ''): Program {
   const command = [`${build}/native_tests`, ...(filter === '' ? [] : [filter])];
-  return { name: 'native_tests', command, reports: 'tap', seconds: 300 };
+  return { name: 'native_tests', command, reports: 'tap', seconds: MACHINE_SECONDS };
 }
 
 /** The linker accepts an add-on with undefined symbols; only binding all of them at once shows them. */
