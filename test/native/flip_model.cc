@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include "check.h"
 #include "flip_sim.h"
@@ -36,7 +37,7 @@ public:
     for (int i = 0; i < 5; ++i)
       d_.stream();
     d_.sim.verdict = [this](const Commit& commit) { return judge(commit); };
-    d_.sim.deliver = [this](uint32_t, uint64_t) { return lose_ == 0 || lose_-- == 0; };
+    d_.sim.deliver = [this](uint32_t, uint64_t) { return std::exchange(lose_, 0) == 0; };
     d_.sim.before_turn = [this] { d_.epoll.wait(0); };
     d_.lender.room = [this](Stream& stream) {
       if (chance(2)) submit(stream);
