@@ -83,7 +83,7 @@ export function benchDocument(
   };
 }
 
-function scenarioDocument({ scenario, measured }: ScenarioResult): ScenarioDocument {
+export function scenarioDocument({ scenario, measured }: ScenarioResult): ScenarioDocument {
   const { name, title, guests, rounds, seconds } = scenario;
   return { name, title, guests, rounds, seconds, subjects: measured.map(subjectDocument) };
 }

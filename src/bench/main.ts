@@ -4,9 +4,9 @@ import { cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createVkms, type VkmsDevice, vkmsShape } from '../../test/machine/inside/vkms.js';
-import { benchDocument, type Conditions, type ScenarioResult } from './document.js';
+import { benchDocument, type Conditions, type ScenarioResult, scenarioDocument } from './document.js';
 import { LoopServer } from './loop-server.js';
-import { formatReport, reportPage } from './report.js';
+import { formatScenario, formatSummary, reportPage } from './report.js';
 import { Runner } from './run.js';
 import { ScanoutdServer } from './scanoutd-server.js';
 import {
@@ -85,18 +85,14 @@ class Cards {
   }
 }
 
-interface Measurement {
-  results: ScenarioResult[];
-  realtimeReason: string;
-}
-
+/** One after the other; each is handed to `done` when it is measured. Returns why there was no real-time priority. */
 async function measure(
   list: readonly Scenario[],
   programs: readonly Program[],
   directory: string,
   cards: Cards,
-): Promise<Measurement> {
-  const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
+  done: (result: ScenarioResult) => void,
+): Promise<string> {
   const most = layoutOf(Math.max(...list.map(({ guests }) => guests)));
   const count = cardsFor(most.length);
   const servers = new Map<Program, Server>();
@@ -111,44 +107,55 @@ async function measure(
       servers.set(program, server);
     }
     const runner = new Runner(servers, directory, say);
-    const results: ScenarioResult[] = [];
-    for (const scenario of list) results.push({ scenario, measured: await runner.scenario(scenario) });
+    for (const scenario of list) done({ scenario, measured: await runner.scenario(scenario) });
     const reasons = await Promise.all([...servers.values()].map((server) => server.realtimeReason()));
-    return { results, realtimeReason: reasons.find((reason) => reason !== '') ?? '' };
+    return reasons.find((reason) => reason !== '') ?? '';
   } finally {
     for (const server of servers.values()) await server.end();
   }
 }
 
-async function main(): Promise<void> {
+function say(text: string): void {
+  process.stderr.write(`bench: ${text}\n`);
+}
+
+/** What was measured before a failure is reported all the same. */
+async function main(): Promise<number> {
   const { length, programs, only, out } = parseOptions(process.argv.slice(2));
   const list = scenarios(length).filter(({ name }) => only === undefined || name.startsWith(only));
   if (list.length === 0) throw new Error(`no scenario begins with ${only}`);
   mkdirSync(out, { recursive: true });
   const directory = mkdtempSync(join(tmpdir(), 'scanoutd-bench-'));
   const cards = new Cards();
-  try {
-    const { results, realtimeReason } = await measure(list, programs, directory, cards);
+  const results: ScenarioResult[] = [];
+  let failure = '';
+  const realtimeReason = await measure(list, programs, directory, cards, (result) => {
+    results.push(result);
+    process.stdout.write(`\n${formatScenario(scenarioDocument(result))}\n`);
+  }).catch((error: unknown) => {
+    failure = error instanceof Error ? error.message : String(error);
+    return '';
+  });
+  cards.destroy();
+  rmSync(directory, { recursive: true, force: true });
+  if (results.length > 0) {
     const document = benchDocument(conditions(realtimeReason), length, results);
     writeFileSync(join(out, 'bench.json'), `${JSON.stringify(document, null, 2)}\n`);
     writeFileSync(join(out, 'bench.html'), reportPage(document));
-    process.stdout.write(formatReport(document));
     const shown = process.env.SCANOUTD_OUT_SHOWN ?? out;
-    process.stdout.write(`\n${join(shown, 'bench.html')}\n${join(shown, 'bench.json')}\n`);
-  } finally {
-    cards.destroy();
-    rmSync(directory, { recursive: true, force: true });
+    process.stdout.write(
+      `${formatSummary(document)}\n${join(shown, 'bench.html')}\n${join(shown, 'bench.json')}\n`,
+    );
   }
+  if (failure !== '') say(failure);
+  return failure === '' ? 0 : 1;
 }
 
 if (process.argv[1] === new URL(import.meta.url).pathname) {
-  const status = await main().then(
-    () => 0,
-    (error: unknown) => {
-      process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-      return 1;
-    },
-  );
+  const status = await main().catch((error: unknown) => {
+    say(error instanceof Error ? error.message : String(error));
+    return 1;
+  });
   // Not by itself: after a failure there may be guests that wait for a word. They are killed then.
   process.exit(status);
 }

@@ -27,16 +27,16 @@ const SUBJECT_HEAD = [
 ];
 const RATIO_HEAD = ['RATIO', 'OF', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
 
-export function formatReport(document: BenchDocument): string {
-  const style = { color: false };
-  const parts = [`${conditionsText(document.conditions)}\n`];
-  for (const scenario of document.scenarios) {
-    const rows = scenario.subjects.map(subjectCells);
-    parts.push(`${scenarioTitle(scenario)}\n${formatTable(SUBJECT_HEAD, rows, style)}`);
-  }
-  parts.push(`Ratios of latency\n${formatTable(RATIO_HEAD, document.comparisons.map(ratioCells), style)}`);
-  parts.push(verdictText(document.comparisons));
-  return parts.join('\n');
+export function formatScenario(scenario: ScenarioDocument): string {
+  const table = formatTable(SUBJECT_HEAD, scenario.subjects.map(subjectCells), { color: false });
+  return `${scenarioTitle(scenario)}\n${table}`;
+}
+
+/** What is known when all scenarios are measured: where, the ratios, and what they come to. */
+export function formatSummary(document: BenchDocument): string {
+  const table = formatTable(RATIO_HEAD, document.comparisons.map(ratioCells), { color: false });
+  const verdict = verdictText(document.comparisons);
+  return `Ratios of latency\n${table}\n${conditionsText(document.conditions)}\n${verdict}`;
 }
 
 export function reportPage(document: BenchDocument): string {

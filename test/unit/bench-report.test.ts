@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Script } from 'node:vm';
 import { type BenchDocument, benchDocument, meets } from '../../src/bench/document.js';
 import { escapeHtml, htmlPage } from '../../src/bench/page.js';
-import { formatReport, reportPage } from '../../src/bench/report.js';
+import { formatScenario, formatSummary, reportPage } from '../../src/bench/report.js';
 import type { Measured } from '../../src/bench/run.js';
 import { type Subject, scenarios } from '../../src/bench/scenarios.js';
 
@@ -64,16 +64,22 @@ test('ratios are held against their targets', () => {
 });
 
 test('the text has every program, its numbers and the verdicts', () => {
-  const text = formatReport(document(105));
-  const line = text.split('\n').find((one) => one.startsWith('scanoutd ')) ?? '';
+  const right = document(105);
+  const [scenario] = right.scenarios;
+  assert.ok(scenario !== undefined);
+  const line =
+    formatScenario(scenario)
+      .split('\n')
+      .find((one) => one.startsWith('scanoutd ')) ?? '';
   assert.match(
     line,
     /^scanoutd +100 +0 +2 +105 us +105 us +105 us +200 us +30 us +100 us +100 us +2\.00 +3\.5 +2\.0 MiB$/,
   );
+  const text = formatSummary(right);
   assert.match(text, /only ratios mean something/);
   assert.match(text, /scanoutd \/ reference +p50 +1\.05 +1\.05 to 1\.05 +at most 1\.10 +met/);
   assert.match(text, /\n13 of 13 targets met\n$/);
-  assert.match(formatReport(document(120)), /missed: scanoutd \/ reference \(p50\), 1 guest: /);
+  assert.match(formatSummary(document(120)), /missed: scanoutd \/ reference \(p50\), 1 guest: /);
 });
 
 test('the page needs nothing from outside and its scripts are right', () => {
