@@ -284,7 +284,7 @@ function runAlone(code: string): { status: number | null; output: string } {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     ['--expose-gc', '--input-type=module', '-e', text],
-    { encoding: 'utf8', timeout: 20_000 },
+    { encoding: 'utf8', timeout: 120_000 },
   );
   return { status, output: stdout + stderr };
 }

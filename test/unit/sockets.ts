@@ -21,9 +21,9 @@ export function countFds(): number {
   return readdirSync('/proc/self/fd').length;
 }
 
-/** Waits until `condition` holds; fails by `what` after 5 s. */
+/** Waits until `condition` holds; fails by `what` after 30 s, since machines can be busy. */
 export async function until(what: string, condition: () => boolean): Promise<void> {
-  const end = Date.now() + 5000;
+  const end = Date.now() + 30_000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
     await setTimeout(2);

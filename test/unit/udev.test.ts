@@ -172,7 +172,7 @@ test('a process ends with a monitor that is open, and waits for one that is', ()
       ['--expose-gc', '--input-type=module', '-e', `import { UdevMonitor } from '${module}'; ${code}`],
       {
         encoding: 'utf8',
-        timeout: 10_000,
+        timeout: 120_000,
       },
     );
   const exits = run(
