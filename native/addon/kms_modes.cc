@@ -12,7 +12,7 @@ namespace {
 
 struct Timing {
   const char* name;
-  uint16_t kms::Mode::* field;
+  decltype(&kms::Mode::hdisplay) field;
 };
 
 constexpr Timing timings[] = {
