@@ -207,7 +207,7 @@ void Shadow::on_presented(flip::Stream&, const flip::Frame& frame, const flip::P
     if (layer.next.stream == nullptr) continue;
     Held former = std::exchange(layer.current, std::exchange(layer.next, {}));
     flip::Stream& stream = *layer.current.stream;
-    stream.owner().on_presented(stream, layer.current.frame, told);
+    stream.tell_presented(layer.current.frame, told);
     release(former, false);
     if (layer.current.frame.off) release(layer.current, false);
     settle(layer);
