@@ -1,5 +1,7 @@
 #include "addon/loop.h"
 
+#include <memory>
+
 namespace scanout::addon {
 
 /// What outlives its owner until the loop has let go of it.
@@ -59,11 +61,10 @@ template <typename Handle> void close_with_environment(Napi::Env env, Handle* ha
 } // namespace
 
 LoopPoll::LoopPoll(Napi::Env env, int fd, Callback callback)
-    : handle_(new Handle), callback_(std::move(callback)) {
-  if (const int result = uv_poll_init(loop_of(env), &handle_->uv, fd); result < 0) {
-    delete handle_; // nothing was started
-    check_uv(result, "uv_poll_init");
-  }
+    : handle_(nullptr), callback_(std::move(callback)) {
+  auto handle = std::make_unique<Handle>();
+  check_uv(uv_poll_init(loop_of(env), &handle->uv, fd), "uv_poll_init");
+  handle_ = handle.release(); // from here on the loop's
   handle_->owner = this;
   close_with_environment(env, handle_);
 }
