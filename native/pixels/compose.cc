@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <optional>
 
 namespace scanout::pixels {
 
@@ -27,7 +28,7 @@ Image make_image(pixman_format_code_t format, uint32_t width, uint32_t height, v
 
 // Only what pixman reads exactly: it widens narrow channels by repeating bits, which is a step off now and
 // then, and it wants words at their own alignment.
-pixman_format_code_t pixman_format(uint32_t fourcc) {
+std::optional<pixman_format_code_t> pixman_format(uint32_t fourcc) {
   switch (fourcc) {
   case DRM_FORMAT_XRGB8888:
     return PIXMAN_x8r8g8b8;
@@ -46,12 +47,12 @@ pixman_format_code_t pixman_format(uint32_t fourcc) {
   case DRM_FORMAT_BGRA8888:
     return PIXMAN_b8g8r8a8;
   default:
-    return static_cast<pixman_format_code_t>(0);
+    return std::nullopt;
   }
 }
 
 bool reads_directly(const Picture& picture) {
-  return pixman_format(picture.format->fourcc) != 0 && picture.strides[0] % 4 == 0 &&
+  return pixman_format(picture.format->fourcc).has_value() && picture.strides[0] % 4 == 0 &&
          reinterpret_cast<uintptr_t>(picture.planes[0]) % 4 == 0;
 }
 
@@ -234,9 +235,9 @@ Composer::Source Composer::make_source(const Layer& layer, const Box& part, std:
   if (reads_directly(picture)) {
     const std::byte* bits = picture.planes[0] + size_t{picture.strides[0]} * static_cast<size_t>(window.y1) +
                             size_t{4} * static_cast<size_t>(window.x1);
-    image = make_image(pixman_format(picture.format->fourcc), static_cast<uint32_t>(window.x2 - window.x1),
-                       static_cast<uint32_t>(window.y2 - window.y1), const_cast<std::byte*>(bits),
-                       picture.strides[0]);
+    image = make_image(
+        pixman_format(picture.format->fourcc).value(), static_cast<uint32_t>(window.x2 - window.x1),
+        static_cast<uint32_t>(window.y2 - window.y1), const_cast<std::byte*>(bits), picture.strides[0]);
   } else {
     narrow(window.x1, window.x2, part.x1 - layer.x, part.x2 - layer.x, layer.src_x, layer.src_w, layer.w,
            scaled);
