@@ -4,6 +4,8 @@
  * One document each, so that what a person reads and what a program reads cannot differ. Members are only ever added.
  */
 
+import type { GuestKindName } from '../config/config.js';
+
 /** How a guest's plane is shown, the truth of this moment. */
 export type PlaneState = 'off' | 'direct' | 'copied' | 'unseen';
 
@@ -38,7 +40,7 @@ export interface GuestPlaneDocument {
 
 export interface GuestDocument {
   name: string;
-  kind: 'socket';
+  kind: GuestKindName;
   connected: boolean;
   pid: number | null;
   uid: number | null;

@@ -1,12 +1,10 @@
 /** The configuration as the rest of the daemon uses it: parsed values, no text that has to be read again. */
-import {
-  COLOR,
-  type ConfigDocument,
-  documentSchema,
-  type GuestEntry,
-  MODE,
-  type OutputEntry,
-} from './schema.js';
+
+import type { GuestEntry } from './guest-schema.js';
+
+export type { GuestKindName } from './guest-schema.js';
+
+import { COLOR, type ConfigDocument, documentSchema, MODE, type OutputEntry } from './schema.js';
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 export type PresentMode = 'mailbox' | 'fifo' | 'async';
@@ -76,9 +74,9 @@ export interface OutputConfig {
   idle: IdleConfig;
 }
 
-export interface GuestConfig {
+/** What every guest has. */
+interface GuestCommon {
   name: string;
-  kind: 'socket';
   /** Connector name or `OutputConfig.name`; null: the planner chooses. */
   output: string | null;
   plane: PlaneRequest;
@@ -86,14 +84,47 @@ export interface GuestConfig {
   area: Area | null;
   /** -100 to 100; higher is above. */
   z: number;
-  /** Present modes that the guest may choose, one at least. */
-  present: PresentMode[];
-  /** Peer credentials that may be this guest: one of either list. Null for both: anybody. */
+}
+
+/** Peer credentials that may be this guest: one of either list. Null for both: anybody. */
+export interface PeerRule {
   uids: number[] | null;
   gids: number[] | null;
+}
+
+/** Our own protocol; see docs/guest-protocol.md. */
+export interface SocketGuestConfig extends GuestCommon, PeerRule {
+  kind: 'socket';
+  /** Present modes that the guest may choose, one at least. */
+  present: PresentMode[];
   /** 1 to 64 */
   maxBuffers: number;
 }
+
+/** A virtual machine whose virtio-gpu device the daemon is, by vhost-user. */
+export interface VirtioGuestConfig extends GuestCommon, PeerRule {
+  kind: 'virtio';
+  /** On which the daemon listens: absolute, at most 107 bytes. */
+  socket: string;
+  /** One entry a scanout, in order; `output` is the first. Null: one scanout, where `output` says. */
+  outputs: string[] | null;
+}
+
+/** A virtual machine that offers QEMU's D-Bus display. One of `socket` and `address` is set. */
+export interface QemuGuestConfig extends GuestCommon {
+  kind: 'qemu';
+  socket: string | null;
+  address: string | null;
+  console: number;
+}
+
+/** A device of VFIO with a display plane. */
+export interface VfioGuestConfig extends GuestCommon {
+  kind: 'vfio';
+  device: string;
+}
+
+export type GuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
 
 export interface PolicyConfig {
   unknownGuests: 'auto' | 'refuse';
@@ -181,18 +212,37 @@ function resolveOutput(output: OutputEntry): OutputConfig {
 }
 
 function resolveGuest(guest: GuestEntry, accounts: AccountLookup): GuestConfig {
-  return {
+  const common = {
     name: guest.name,
-    kind: guest.kind,
-    output: guest.output ?? null,
+    output: guest.output ?? guest.outputs?.[0] ?? null,
     plane: guest.plane,
     area: guest.area ?? null,
     z: guest.z,
-    present: guest.present,
-    uids: idsOf(guest.uid, accounts.user),
-    gids: idsOf(guest.gid, accounts.group),
-    maxBuffers: guest.max_buffers,
   };
+  const peers = { uids: idsOf(guest.uid, accounts.user), gids: idsOf(guest.gid, accounts.group) };
+  const { kind } = guest;
+  switch (kind) {
+    case 'socket':
+      return { ...common, ...peers, kind, present: guest.present, maxBuffers: guest.max_buffers };
+    case 'virtio':
+      return { ...common, ...peers, kind, socket: guestSocketPath(guest), outputs: guest.outputs ?? null };
+    case 'qemu':
+      return {
+        ...common,
+        kind,
+        socket: guest.socket ?? null,
+        address: guest.address ?? null,
+        console: guest.console,
+      };
+    case 'vfio':
+      if (guest.device === undefined) throw new TypeError(`guest ${guest.name} has no device`);
+      return { ...common, kind, device: guest.device };
+  }
+}
+
+/** Where the daemon listens for a guest that has a socket of its own. */
+export function guestSocketPath(guest: { name: string; socket?: string | undefined }): string {
+  return guest.socket ?? `/run/scanoutd/${guest.name}.sock`;
 }
 
 function parseColor(text: string): number {

@@ -1,5 +1,5 @@
 /** Which entry of the configuration is meant: by first match for cards, outputs and modes, by name for guests. */
-import type { Config, GuestConfig, ModeRequest, OutputConfig } from './config.js';
+import type { Config, GuestConfig, ModeRequest, OutputConfig, PeerRule } from './config.js';
 
 /** What is known of a card; `aliases` are further paths of the device node, links included. */
 export interface CardIdentity {
@@ -67,13 +67,13 @@ export function isOutputNamed(config: Config, output: OutputIdentity, name: stri
   return output.connector === name || outputSettings(config, output).name === name;
 }
 
-/** Settings of a guest by the name in its hello, or null for one that is not configured. */
+/** Settings of a guest by its name, or null for one that is not configured. */
 export function guestSettings(config: Config, name: string): GuestConfig | null {
   return config.guests.find((guest) => guest.name === name) ?? null;
 }
 
 /** Whether a process with these credentials (SO_PEERCRED) may be the guest. */
-export function allowsPeer(guest: GuestConfig, uid: number, gid: number): boolean {
+export function allowsPeer(guest: PeerRule, uid: number, gid: number): boolean {
   if (guest.uids === null && guest.gids === null) {
     return true;
   }

@@ -1,8 +1,8 @@
 /** What is wrong with a configuration, told so that its reader can put it right without looking anything up. */
 import { TomlDate } from 'smol-toml';
 import type { z } from 'zod';
+import { allowedText } from './fields.js';
 import type { Locations, Path } from './locate.js';
-import { allowedText } from './schema.js';
 
 export interface Problem {
   /** As it was named on the command line, or the default path. */

@@ -6,51 +6,26 @@
  * guests placed automatically. What the daemon works with is `Config` (config.ts), made from this document.
  */
 import { z } from 'zod';
-
-/** Bytes of a socket path: sun_path has 108, the last is NUL. */
-export const MAX_SOCKET_PATH = 107;
-/** Pixels, as in the guest protocol (SCANOUTD_MAX_SIZE). */
-export const MAX_SIZE = 16384;
-/** Buffers of one guest (SCANOUTD_MAX_BUFFERS). */
-export const MAX_BUFFERS = 64;
+import {
+  absolutePath,
+  account,
+  CONNECTOR_NAME,
+  FLAG,
+  flag,
+  key,
+  MAX_SIZE,
+  SOCKET_PATH,
+  socketPath,
+  TEXT,
+  text,
+} from './fields.js';
+import { guest } from './guest-schema.js';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
-export const PRESENT_MODES = ['mailbox', 'fifo', 'async'] as const;
 
-/** Connector names as the kernel makes them: type, dash, number. */
-export const CONNECTOR_NAME = /^[A-Za-z][A-Za-z0-9-]*-[0-9]+$/;
-const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
 const SIZE = '([1-9][0-9]{0,4})x([1-9][0-9]{0,4})';
 export const MODE = new RegExp(`^${SIZE}(?:@([1-9][0-9]{0,3}(?:\\.[0-9]{1,3})?))?$`);
 export const COLOR = /^#[0-9A-Fa-f]{6}$/;
-
-const allowedTexts = z.registry<{ allowed: string }>();
-
-/** What an error says is allowed at a schema; undefined where the schema itself says nothing. */
-export function allowedText(schema: z.core.$ZodType): string | undefined {
-  return allowedTexts.get(schema)?.allowed;
-}
-
-function key<S extends z.ZodType>(schema: S, allowed: string, description: string): S {
-  const described = schema.meta({ description });
-  allowedTexts.add(described, { allowed });
-  return described;
-}
-
-const absolutePath = z.string().regex(/^\/[^\0]*$/);
-const socketPath = absolutePath.refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH);
-const SOCKET_PATH = `an absolute path of at most ${MAX_SOCKET_PATH} bytes`;
-const text = z.string().regex(/^[^\p{Cc}]{1,128}$/u);
-const TEXT = 'a text of 1 to 128 characters';
-const flag = z.boolean();
-const FLAG = 'true or false';
-const account = key(
-  z.union([z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/), z.int().min(0).max(0xfffffffe)]),
-  'the name or the number of an account',
-  'A user or a group.',
-);
-const accounts = z.union([account, z.array(account).min(1)]);
-const presentMode = key(z.enum(PRESENT_MODES), '"mailbox", "fifo" or "async"', 'A present mode.');
 
 const daemon = key(
   z.strictObject({
@@ -166,83 +141,6 @@ const output = key(
   'Settings of outputs. The first entry whose every match (connector, card, make, model, serial) fits counts.',
 );
 
-const area = key(
-  z.strictObject({
-    x: key(
-      z
-        .int()
-        .min(0)
-        .max(MAX_SIZE - 1),
-      `a whole number from 0 to ${MAX_SIZE - 1}`,
-      'Left edge.',
-    ),
-    y: key(
-      z
-        .int()
-        .min(0)
-        .max(MAX_SIZE - 1),
-      `a whole number from 0 to ${MAX_SIZE - 1}`,
-      'Upper edge.',
-    ),
-    width: key(z.int().min(1).max(MAX_SIZE), `a whole number from 1 to ${MAX_SIZE}`, 'Width.'),
-    height: key(z.int().min(1).max(MAX_SIZE), `a whole number from 1 to ${MAX_SIZE}`, 'Height.'),
-  }),
-  'a table with x, y, width and height, such as { x = 0, y = 0, width = 640, height = 480 }',
-  'Part of the output that the guest fills, in pixels. Absent: the whole output.',
-);
-
-const guest = key(
-  z.strictObject({
-    name: key(
-      z.string().regex(GUEST_NAME),
-      'a text of 1 to 63 letters, digits, ".", "_" and "-"',
-      'The name that the guest says in its hello.',
-    ),
-    kind: key(z.literal('socket'), '"socket"', 'How the guest reaches the daemon.').default('socket'),
-    output: key(
-      text,
-      'the name of a connector, such as "HDMI-A-1", or of an [[output]]',
-      'Output that shows the guest. Absent: the planner chooses.',
-    ).optional(),
-    plane: key(
-      z.union([z.enum(['auto', 'primary', 'overlay', 'cursor']), z.int().min(1).max(0xffffffff)]),
-      '"auto", "primary", "overlay", "cursor", or the id of a hardware plane (a whole number from 1)',
-      "Hardware plane that carries the guest's lowest plane.",
-    ).default('auto'),
-    area: area.optional(),
-    z: key(
-      z.int().min(-100).max(100),
-      'a whole number from -100 to 100',
-      'Stacking order of the guests of one output, higher above; equal ones in the order of the file.',
-    ).default(0),
-    present: key(
-      z
-        .array(presentMode)
-        .min(1)
-        .refine((modes) => new Set(modes).size === modes.length),
-      'a list of "mailbox", "fifo" and "async", each at most once and one at least',
-      'Present modes that the guest may choose.',
-    ).default([...PRESENT_MODES]),
-    uid: key(
-      accounts,
-      'the name or the number of a user, or a list of them',
-      'Users whose processes may be this guest. Absent, with gid absent: all that can open the socket.',
-    ).optional(),
-    gid: key(
-      accounts,
-      'the name or the number of a group, or a list of them',
-      'Groups whose processes (by their first group) may be this guest.',
-    ).optional(),
-    max_buffers: key(
-      z.int().min(1).max(MAX_BUFFERS),
-      `a whole number from 1 to ${MAX_BUFFERS}`,
-      'Buffers that the guest may have registered at one time.',
-    ).default(MAX_BUFFERS),
-  }),
-  'a table, written [[guest]]',
-  'Guests that are known by name.',
-);
-
 const policy = key(
   z.strictObject({
     unknown_guests: key(
@@ -279,7 +177,6 @@ export const entrySchemas = { card, output, guest } as const;
 export type ConfigDocument = z.output<typeof documentSchema>;
 export type CardEntry = z.output<typeof card>;
 export type OutputEntry = z.output<typeof output>;
-export type GuestEntry = z.output<typeof guest>;
 
 function sizeInRange(mode: string): boolean {
   const match = MODE.exec(mode);

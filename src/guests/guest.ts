@@ -1,6 +1,7 @@
 /** A guest as the rest of the daemon sees it, whatever its kind. */
 import type { GuestDocument, PlaneState } from '../api/documents.js';
-import type { Area, PlaneRequest } from '../config/config.js';
+import type { Area, GuestKindName, PlaneRequest } from '../config/config.js';
+import type { Card } from '../kms/card.js';
 import type { BufferLayout } from '../kms/device.js';
 import type { Fd } from '../native/base.js';
 import type { Producer } from '../native/flip.js';
@@ -42,8 +43,23 @@ export interface GuestPlace {
   refreshMhz: number;
 }
 
+/** What an assignment wishes of a guest, before its configuration does. */
+export interface GuestWish {
+  /** Null: all of the output. */
+  area: Area | null;
+  plane: PlaneRequest;
+}
+
 export interface Guest {
+  /** Unique among the guests of all kinds. */
   readonly name: string;
+  readonly kind: GuestKindName;
+  /** Whose flip thread its producer is on; a guest does not change it. */
+  readonly card: Card;
+  /** Connector, or name of an output, that the configuration wants for it; null: any. */
+  readonly outputRequest: string | null;
+  /** Set by an assignment, which the configuration's wishes give way to; null: there is none. */
+  wish: GuestWish | null;
   /** Stacking among the guests of one output; higher is above. */
   readonly z: number;
   readonly producer: Producer;
@@ -61,5 +77,10 @@ export interface Guest {
   asyncRefused(stream: number, code: string): void;
   /** Formats that the plane would show without a copy. */
   formats(plane: number, formats: readonly { fourcc: number; modifier: bigint }[]): void;
+  /**
+   * Ends the native half; no output shows it any more. Resolves when no plane holds a frame of it and its buffers are
+   * freed. Nothing but `document` is called afterwards.
+   */
+  leave(): Promise<void>;
   document(): GuestDocument;
 }

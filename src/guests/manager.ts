@@ -1,46 +1,37 @@
-/** All guests: who may come, and which output shows whom. */
+/** All guests, of every kind: which there are, and which output shows whom. */
 import type { AssignRequest, GuestDocument } from '../api/documents.js';
 import type { Area, Config, GuestConfig } from '../config/config.js';
-import { allowsPeer, guestSettings, isOutputNamed } from '../config/match.js';
+import { guestSettings, isOutputNamed } from '../config/match.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
-import type { Fd } from '../native/base.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { Guest } from './guest.js';
-import { Code, type Hello, ProtocolError } from './protocol.js';
-import { type Connection, GuestSession, type SessionHost } from './session.js';
-import { type PeerCredentials, SocketGuest } from './socket.js';
+import { AdmissionError, type GuestHost } from './kind.js';
 
 /** An assignment that cannot be; the text says why. */
 export class AssignError extends Error {}
 
-export class GuestManager implements SessionHost {
-  private readonly guests = new Map<string, SocketGuest>();
-  private readonly peers = new Map<GuestSession, PeerCredentials>();
+export class GuestManager implements GuestHost {
+  private readonly guests = new Map<string, Guest>();
   /** By name: an assignment outlives the guest's connection. */
   private readonly assignments = new Map<string, AssignRequest>();
-  private readonly log: Logger;
+  readonly log: Logger;
 
   constructor(
     private readonly cards: readonly Card[],
     private config: Config,
-    private readonly statistics: FlipStatistics,
-    private readonly audit: Log,
-    private readonly changed: () => void,
+    readonly statistics: FlipStatistics,
+    private readonly logs: Log,
+    readonly changed: () => void,
   ) {
-    this.log = audit.module('guests');
+    this.log = logs.module('guests');
   }
+
+  readonly audit: Log['audit'] = (event, details) => this.logs.audit(event, details);
 
   configure(config: Config): void {
     this.config = config;
-  }
-
-  /** A new connection on the guest socket. */
-  connect(connection: Connection, peer: PeerCredentials): GuestSession {
-    const session = new GuestSession(connection, this, this.log);
-    this.peers.set(session, peer);
-    return session;
   }
 
   guestOfStream(stream: number, card: Card): Guest | null {
@@ -50,52 +41,30 @@ export class GuestManager implements SessionHost {
     return null;
   }
 
-  admit(session: GuestSession, hello: Hello, kick: Fd, release: Fd): SocketGuest {
-    const peer = this.peers.get(session) ?? { pid: 0, uid: 0xffffffff, gid: 0xffffffff };
-    const settings = this.settingsFor(hello.name, peer);
-    if (this.guests.has(hello.name))
-      throw new ProtocolError(Code.busy, `there is a guest ${hello.name} already`);
-    if (this.guests.size >= this.config.policy.maxGuests) {
-      throw new ProtocolError(
-        Code.busy,
-        `at most ${this.config.policy.maxGuests} guests are admitted (policy.max_guests)`,
-      );
+  // ---- GuestHost
+
+  place(name: string, output: string | null): Card {
+    if (this.guests.has(name)) throw new AdmissionError(`there is a guest ${name} already`);
+    const { maxGuests } = this.config.policy;
+    if (this.guests.size >= maxGuests) {
+      throw new AdmissionError(`at most ${maxGuests} guests are admitted (policy.max_guests)`);
     }
-    const card = this.outputFor(hello.name, settings)?.card ?? this.cards[0];
-    if (card === undefined) throw new ProtocolError(Code.busy, 'there is no card');
-    const guest = new SocketGuest(
-      card,
-      hello,
-      settings,
-      peer,
-      { kick, release },
-      (message, fds) => session.send(message, fds),
-      this.statistics,
-    );
-    this.guests.set(hello.name, guest);
-    this.audit.audit('guest', { name: hello.name, ...peer, admitted: true });
-    return guest;
+    const card = this.outputFor(name, output)?.card ?? this.cards[0];
+    if (card === undefined) throw new AdmissionError('there is no card');
+    return card;
   }
 
-  private settingsFor(name: string, peer: PeerCredentials): GuestConfig | null {
-    const settings = guestSettings(this.config, name);
-    if (settings === null && this.config.policy.unknownGuests === 'refuse') {
-      this.audit.audit('guest', { name, ...peer, admitted: false });
-      throw new ProtocolError(Code.badName, `the configuration knows no guest ${name}`);
-    }
-    if (settings !== null && !allowsPeer(settings, peer.uid, peer.gid)) {
-      this.audit.audit('guest', { name, ...peer, admitted: false });
-      throw new ProtocolError(Code.notAllowed, `uid ${peer.uid} gid ${peer.gid} may not be guest ${name}`);
-    }
-    return settings;
+  admit(guest: Guest): void {
+    this.guests.set(guest.name, guest);
   }
 
-  async arrived(guest: SocketGuest): Promise<void> {
+  async arrived(guest: Guest): Promise<void> {
     await this.settle(guest);
     this.changed();
   }
 
-  async departed(guest: SocketGuest, clean: boolean): Promise<void> {
+  async departed(guest: Guest, clean: boolean): Promise<void> {
+    if (this.guests.get(guest.name) !== guest) return;
     this.guests.delete(guest.name);
     const output = this.outputOf(guest);
     if (output !== undefined) await output.remove(guest);
@@ -113,11 +82,11 @@ export class GuestManager implements SessionHost {
   }
 
   /** Puts a guest where assignment, configuration or the planner say. */
-  private async settle(guest: SocketGuest): Promise<void> {
+  private async settle(guest: Guest): Promise<void> {
     const request = this.assignments.get(guest.name);
     guest.wish =
       request === undefined ? null : { area: request.area ?? null, plane: request.plane ?? 'auto' };
-    const wanted = this.outputFor(guest.name, guestSettings(this.config, guest.name));
+    const wanted = this.outputFor(guest.name, guest.outputRequest);
     const now = this.outputOf(guest);
     if (now !== undefined && now === wanted) return;
     if (now !== undefined) await now.remove(guest);
@@ -132,7 +101,7 @@ export class GuestManager implements SessionHost {
     this.log.info({ guest: guest.name, output: wanted.name }, 'assigned');
   }
 
-  private async hide(guest: SocketGuest, reason: string): Promise<void> {
+  private async hide(guest: Guest, reason: string): Promise<void> {
     await guest.placed(null);
     for (const plane of guest.planes) {
       await guest.card.attachVirtual(guest.producer, plane.index);
@@ -165,13 +134,13 @@ export class GuestManager implements SessionHost {
   }
 
   /** By assignment, by configuration, else the one that shows it, else the first lit output without a guest. */
-  private outputFor(name: string, settings: GuestConfig | null): Output | undefined {
-    const named = this.assignments.get(name)?.output ?? settings?.output ?? null;
+  private outputFor(name: string, request: string | null): Output | undefined {
+    const named = this.assignments.get(name)?.output ?? request;
     if (named !== null) return this.namedOutput(named);
     const guest = this.guests.get(name);
     const now = guest === undefined ? undefined : this.outputOf(guest);
     if (now?.lit != null) return now;
-    const reserved = new Set(this.config.guests.flatMap((one) => (one.output === null ? [] : [one.output])));
+    const reserved = new Set(this.config.guests.flatMap(outputsOf));
     const free = this.outputs().filter((output) => output.lit !== null && output.guestCount === 0);
     return free.find((output) => !reserved.has(output.name)) ?? now;
   }
@@ -207,7 +176,7 @@ export class GuestManager implements SessionHost {
     await this.move(this.guests.get(name));
   }
 
-  private async move(guest: SocketGuest | undefined): Promise<void> {
+  private async move(guest: Guest | undefined): Promise<void> {
     if (guest === undefined) return;
     const now = this.outputOf(guest);
     // Also where the output stays the same: area and plane may not.
@@ -221,13 +190,18 @@ export class GuestManager implements SessionHost {
     return [...this.guests.keys()].join(', ') || 'none';
   }
 
-  find(name: string): SocketGuest | undefined {
+  find(name: string): Guest | undefined {
     return this.guests.get(name);
   }
 
   documents(): GuestDocument[] {
     return [...this.guests.values()].map((guest) => guest.document());
   }
+}
+
+function outputsOf(settings: GuestConfig): string[] {
+  if (settings.kind === 'virtio' && settings.outputs !== null) return settings.outputs;
+  return settings.output === null ? [] : [settings.output];
 }
 
 function checkArea(area: Area | undefined, output: Output): void {

@@ -1,13 +1,18 @@
 /** The control half of a socket guest: its messages, its buffers, and what it is told. */
 import type { GuestDocument, GuestPlaneDocument } from '../api/documents.js';
-import type { Area, GuestConfig, PlaneRequest, PresentMode as PresentModeName } from '../config/config.js';
+import type {
+  Area,
+  PlaneRequest,
+  PresentMode as PresentModeName,
+  SocketGuestConfig,
+} from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import { formatName } from '../kms/planner.js';
 import type { Fd } from '../native/base.js';
 import { SocketGuest as NativeGuest, type SocketGuest as NativeGuestType } from '../native/guests.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import { GuestBuffers } from './buffers.js';
-import type { Guest, GuestBuffer, GuestPlace, GuestPlane, PlaneShown } from './guest.js';
+import type { Guest, GuestBuffer, GuestPlace, GuestPlane, GuestWish, PlaneShown } from './guest.js';
 import {
   type AddBuffer,
   Capability,
@@ -42,6 +47,7 @@ const MODES: readonly PresentModeName[] = ['mailbox', 'fifo', 'async'];
 const UNLIT_REFRESH_MHZ = 60_000;
 
 export class SocketGuest implements Guest {
+  readonly kind = 'socket';
   readonly planes: GuestPlane[];
   readonly producer: NativeGuestType;
   private readonly states: PlaneShown[];
@@ -51,13 +57,12 @@ export class SocketGuest implements Guest {
   private place: GuestPlace | null = null;
   private lastError = '';
   private left = false;
-  /** Set by an assignment, which the configuration's wishes give way to. */
-  wish: { area: Area | null; plane: PlaneRequest } | null = null;
+  wish: GuestWish | null = null;
 
   constructor(
     readonly card: Card,
     private readonly hello: Hello,
-    private readonly settings: GuestConfig | null,
+    private readonly settings: SocketGuestConfig | null,
     readonly peer: PeerCredentials,
     descriptors: { kick: Fd; release: Fd },
     private readonly send: SendMessage,
@@ -89,6 +94,10 @@ export class SocketGuest implements Guest {
 
   get name(): string {
     return this.hello.name;
+  }
+
+  get outputRequest(): string | null {
+    return this.settings?.output ?? null;
   }
 
   get z(): number {
@@ -157,7 +166,6 @@ export class SocketGuest implements Guest {
     this.asyncReasons[message.plane] = '';
   }
 
-  /** Ends the native half; the buffers are freed when nothing shows them any more. */
   async leave(): Promise<void> {
     if (this.left) return;
     this.left = true;
@@ -230,7 +238,7 @@ export class SocketGuest implements Guest {
     const planes = this.planes.map((plane) => this.planeDocument(plane));
     return {
       name: this.name,
-      kind: 'socket',
+      kind: this.kind,
       connected: !this.left,
       pid: this.peer.pid,
       uid: this.peer.uid,

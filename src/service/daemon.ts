@@ -9,13 +9,14 @@ import { diffConfig, formatChange } from '../config/diff.js';
 import { loadConfig } from '../config/load.js';
 import { takesCard } from '../config/match.js';
 import { ConfigError, formatProblem } from '../config/problems.js';
+import type { GuestKind } from '../guests/kind.js';
+import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
 import { isSystemError } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
-import { GuestSocket } from './guest-socket.js';
 import type { Log, Logger } from './log.js';
 import { FlipStatistics } from './statistics.js';
 import { Watchdog } from './watchdog.js';
@@ -43,7 +44,7 @@ export class Daemon {
   private readonly watchdog: Watchdog;
   private config: Config;
   private udev: UdevMonitor | null = null;
-  private socket: GuestSocket | null = null;
+  private readonly kinds: readonly GuestKind[];
   private bus: DbusFrontend | null = null;
   private drain: NodeJS.Timeout | null = null;
   private stopping: Promise<void> | null = null;
@@ -57,6 +58,7 @@ export class Daemon {
     this.guests = new GuestManager(this.cards, this.config, this.statistics, logs, () =>
       this.manager.emit('changed', 'guests'),
     );
+    this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.manager = new Manager(
       VERSION,
       this.cards,
@@ -79,10 +81,9 @@ export class Daemon {
       onEvents: (events, { overflow }) => this.onUevents(events, overflow),
     });
     for (const card of this.cards) await card.rescan(true);
-    const { guestSocket, busSocket } = this.config.daemon;
-    // Under systemd they are there (RuntimeDirectory=); started by hand they may not be.
-    for (const path of [guestSocket, busSocket]) mkdirSync(dirname(path), { recursive: true });
-    this.socket = new GuestSocket(this.config, this.guests, this.logs.module('guests'));
+    // Under systemd it is there (RuntimeDirectory=); started by hand it may not be.
+    mkdirSync(dirname(this.config.daemon.busSocket), { recursive: true });
+    for (const kind of this.kinds) await kind.start(this.config);
     this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
     await this.bus.start();
     this.drain = setInterval(() => this.drainRecords(), DRAIN_MS);
@@ -180,6 +181,7 @@ export class Daemon {
         card.configure(config);
         await card.rescan();
       }
+      for (const kind of this.kinds) await kind.reload(config);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       for (const problem of error.problems) this.log.error(formatProblem(problem));
@@ -201,7 +203,7 @@ export class Daemon {
     this.watchdog.stop();
     if (this.drain !== null) clearInterval(this.drain);
     this.udev?.close();
-    await this.socket?.close();
+    await Promise.all(this.kinds.map((kind) => kind.stop()));
     await this.bus?.stop();
     for (const card of this.cards) card.close();
   }

@@ -92,13 +92,13 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
   },
   {
     name: 'choices, with the one that may be meant',
-    text: '[[output]]\npolicy = "eagr"\nmode = "1920*1080"\n[[guest]]\nname = "a"\nplane = 0\nkind = "vfio"',
+    text: '[[output]]\npolicy = "eagr"\nmode = "1920*1080"\n[[guest]]\nname = "a"\nplane = 0\nkind = "vnc"',
     problems: [
       '2:1: output[0].policy: found "eagr", allowed is "auto", "eager" or "deadline"; did you mean "eager"?',
       '3:1: output[0].mode: found "1920*1080", allowed is "preferred", or a size such as "1920x1080", or one with ' +
         'a refresh rate in Hz such as "1920x1080@59.94"; each side at most 16384',
       `6:1: guest[0].plane: found 0, allowed is ${PLANES}`,
-      '7:1: guest[0].kind: found "vfio", allowed is "socket"',
+      '7:1: guest[0].kind: found "vnc", allowed is "socket", "virtio", "qemu" or "vfio"',
     ],
   },
   {

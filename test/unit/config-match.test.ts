@@ -23,7 +23,7 @@ function output(change: Partial<OutputIdentity>): OutputIdentity {
 
 function guest(config: Config, name: string) {
   const found = guestSettings(config, name);
-  assert.ok(found !== null);
+  assert.ok(found?.kind === 'socket');
   return found;
 }
 

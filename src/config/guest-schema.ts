@@ -1,0 +1,144 @@
+/** The [[guest]] table: what every guest has, and what only guests of one kind have. */
+import { z } from 'zod';
+import { absolutePath, accounts, key, MAX_SIZE, SOCKET_PATH, socketPath, text } from './fields.js';
+
+/** Buffers of one guest (SCANOUTD_MAX_BUFFERS). */
+export const MAX_BUFFERS = 64;
+/** Scanouts of one virtual device (VIRTIO_GPU_MAX_SCANOUTS). */
+export const MAX_SCANOUTS = 16;
+/** Consoles of one virtual machine. */
+const MAX_CONSOLE = 255;
+
+export const PRESENT_MODES = ['mailbox', 'fifo', 'async'] as const;
+export const GUEST_KINDS = ['socket', 'virtio', 'qemu', 'vfio'] as const;
+export type GuestKindName = (typeof GUEST_KINDS)[number];
+
+/** The kinds that have a key; a key that is not here is every kind's. */
+export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindName[]>>> = {
+  present: ['socket'],
+  max_buffers: ['socket'],
+  uid: ['socket', 'virtio'],
+  gid: ['socket', 'virtio'],
+  socket: ['virtio', 'qemu'],
+  outputs: ['virtio'],
+  address: ['qemu'],
+  console: ['qemu'],
+  device: ['vfio'],
+};
+
+const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
+const presentMode = key(z.enum(PRESENT_MODES), '"mailbox", "fifo" or "async"', 'A present mode.');
+const outputName = key(
+  text,
+  'the name of a connector, such as "HDMI-A-1", or of an [[output]]',
+  'An output.',
+);
+
+const area = key(
+  z.strictObject({
+    x: key(
+      z
+        .int()
+        .min(0)
+        .max(MAX_SIZE - 1),
+      `a whole number from 0 to ${MAX_SIZE - 1}`,
+      'Left edge.',
+    ),
+    y: key(
+      z
+        .int()
+        .min(0)
+        .max(MAX_SIZE - 1),
+      `a whole number from 0 to ${MAX_SIZE - 1}`,
+      'Upper edge.',
+    ),
+    width: key(z.int().min(1).max(MAX_SIZE), `a whole number from 1 to ${MAX_SIZE}`, 'Width.'),
+    height: key(z.int().min(1).max(MAX_SIZE), `a whole number from 1 to ${MAX_SIZE}`, 'Height.'),
+  }),
+  'a table with x, y, width and height, such as { x = 0, y = 0, width = 640, height = 480 }',
+  'Part of the output that the guest fills, in pixels. Absent: the whole output.',
+);
+
+export const guest = key(
+  z.strictObject({
+    name: key(
+      z.string().regex(GUEST_NAME),
+      'a text of 1 to 63 letters, digits, ".", "_" and "-"',
+      'Its name; a socket guest says it in its hello.',
+    ),
+    kind: key(
+      z.enum(GUEST_KINDS),
+      '"socket", "virtio", "qemu" or "vfio"',
+      'How the guest reaches the daemon.',
+    ).default('socket'),
+    output: key(
+      text,
+      'the name of a connector, such as "HDMI-A-1", or of an [[output]]',
+      'Output that shows the guest. Absent: the planner chooses.',
+    ).optional(),
+    outputs: key(
+      z.array(outputName).min(1).max(MAX_SCANOUTS),
+      `a list of 1 to ${MAX_SCANOUTS} names of connectors, such as "HDMI-A-1", or of [[output]] entries`,
+      'Kind virtio: outputs that show the scanouts of the device, the first scanout first.',
+    ).optional(),
+    socket: key(
+      socketPath,
+      SOCKET_PATH,
+      'Kind virtio: socket on which the virtual machine connects; absent: /run/scanoutd/NAME.sock. Kind qemu: socket ' +
+        'of a peer-to-peer connection to the display.',
+    ).optional(),
+    address: key(
+      text,
+      'a D-Bus address, such as "unix:path=/run/vm/bus"',
+      'Kind qemu: bus on which the virtual machine offers its display.',
+    ).optional(),
+    console: key(
+      z.int().min(0).max(MAX_CONSOLE),
+      `a whole number from 0 to ${MAX_CONSOLE}`,
+      'Kind qemu: which console of the virtual machine is shown.',
+    ).default(0),
+    device: key(
+      absolutePath,
+      'an absolute path, such as "/sys/bus/mdev/devices/UUID"',
+      'Kind vfio: the device whose display plane is shown.',
+    ).optional(),
+    plane: key(
+      z.union([z.enum(['auto', 'primary', 'overlay', 'cursor']), z.int().min(1).max(0xffffffff)]),
+      '"auto", "primary", "overlay", "cursor", or the id of a hardware plane (a whole number from 1)',
+      "Hardware plane that carries the guest's lowest plane.",
+    ).default('auto'),
+    area: area.optional(),
+    z: key(
+      z.int().min(-100).max(100),
+      'a whole number from -100 to 100',
+      'Stacking order of the guests of one output, higher above; equal ones in the order of the file.',
+    ).default(0),
+    present: key(
+      z
+        .array(presentMode)
+        .min(1)
+        .refine((modes) => new Set(modes).size === modes.length),
+      'a list of "mailbox", "fifo" and "async", each at most once and one at least',
+      'Kind socket: present modes that the guest may choose.',
+    ).default([...PRESENT_MODES]),
+    uid: key(
+      accounts,
+      'the name or the number of a user, or a list of them',
+      'Kinds socket and virtio: users whose processes may be this guest. Absent, with gid absent: all that can open the socket.',
+    ).optional(),
+    gid: key(
+      accounts,
+      'the name or the number of a group, or a list of them',
+      'Kinds socket and virtio: groups whose processes (by their first group) may be this guest.',
+    ).optional(),
+    max_buffers: key(
+      z.int().min(1).max(MAX_BUFFERS),
+      `a whole number from 1 to ${MAX_BUFFERS}`,
+      'Kind socket: buffers that the guest may have registered at one time.',
+    ).default(MAX_BUFFERS),
+  }),
+  'a table, written [[guest]]',
+  'Guests that are known by name.',
+);
+
+export type GuestEntry = z.output<typeof guest>;

@@ -1,0 +1,5 @@
+/** Every kind of guest that there is. */
+import type { GuestKindEntry } from './kind.js';
+import { socketKind } from './socket-kind.js';
+
+export const GUEST_KIND_ENTRIES: readonly GuestKindEntry[] = [socketKind];
