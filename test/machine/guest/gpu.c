@@ -84,7 +84,9 @@ void gpu_say_edid(struct gpu* gpu, uint32_t output) {
   gpu_finish(gpu);
   const struct virtio_gpu_resp_edid* answer = (const void*)slot->response;
   static char text[2 * sizeof answer->edid + 1];
-  uint32_t size = answer->size < sizeof answer->edid ? answer->size : sizeof answer->edid;
+  uint32_t size = (1u + answer->edid[126]) * 128; /* without the zeros that QEMU fills up with */
+  if (size > answer->size) size = answer->size;
+  if (size > sizeof answer->edid) size = sizeof answer->edid;
   for (uint32_t i = 0; i < size; i++) {
     text[2 * i] = "0123456789abcdef"[answer->edid[i] >> 4];
     text[2 * i + 1] = "0123456789abcdef"[answer->edid[i] & 15];

@@ -5,7 +5,7 @@
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 
-enum { QUEUE_SIZE = 64, SLOTS = 16, INDIRECT = 3, REQUEST_BYTES = 64, RESPONSE_BYTES = 1536 };
+enum { QUEUE_SIZE = 64, SLOTS = 16, INDIRECT = 3, REQUEST_BYTES = 128, RESPONSE_BYTES = 1536 };
 
 /* A request under way: its descriptors, what it says, what came back. Slots are taken in turn. */
 struct slot {

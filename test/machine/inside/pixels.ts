@@ -1,5 +1,4 @@
 /** What VKMS makes of pixels, computed independently (drivers/gpu/drm/vkms/vkms_formats.c, vkms_composer.c). */
-import type { Picture } from './daemon.js';
 import type { FormatName, TestBuffer } from './guest.js';
 
 /** Eight bits a channel, row by row, three bytes a pixel. */
@@ -107,7 +106,7 @@ function blend(source: number, below: number, alpha: number): number {
 }
 
 /** Largest difference of any channel, and where. */
-export function worst(picture: Picture, expected: Expected): { by: number; at: string } {
+export function worst(picture: Expected, expected: Expected): { by: number; at: string } {
   if (picture.width !== expected.width || picture.height !== expected.height) return { by: 256, at: 'size' };
   let by = 0;
   let where = 0;
