@@ -34,7 +34,8 @@ interface Exported {
 
 export class DbusFrontend {
   private server: BusServer | null = null;
-  private systemBus: Bus | null = null;
+  /** Why it could not be joined the last time. */
+  private systemBusTrouble = '';
   private retry: NodeJS.Timeout | null = null;
   private stopped = false;
   private readonly connections = new Set<Bus>();
@@ -63,24 +64,30 @@ export class DbusFrontend {
       await this.joinSystemBus(this.config.daemon.systemBus === 'on');
   }
 
-  /** With `must` a bus that is not there is an error; otherwise it is looked for again, quietly. */
+  /** With `must` a bus that cannot be joined is an error; otherwise it is tried again, and each reason told once. */
   private async joinSystemBus(must: boolean): Promise<void> {
+    let bus: Bus | null = null;
     try {
-      const bus = await Bus.system();
+      bus = await Bus.system();
+      if (this.stopped) return bus.close();
       this.attach(bus);
       await bus.requestName(BUS_NAME);
-      this.systemBus = bus;
+      this.systemBusTrouble = '';
       this.log.info({ name: BUS_NAME }, 'on the system bus');
       void bus.closed.then(() => this.rejoin());
     } catch (error) {
+      bus?.close(); // it would be one more with every try
       if (must) throw error;
-      this.log.debug({ err: error }, 'no system bus');
+      // No bus is nothing to wonder at; a bus that refuses the name lacks the policy file.
+      const { message } = error as Error;
+      const level = bus === null || message === this.systemBusTrouble ? 'debug' : 'warn';
+      this.systemBusTrouble = message;
+      if (!this.stopped) this.log[level]({ err: error }, 'not on the system bus');
       this.rejoin();
     }
   }
 
   private rejoin(): void {
-    this.systemBus = null;
     if (this.stopped) return;
     this.retry = setTimeout(() => void this.joinSystemBus(false), RECONNECT_MS);
     this.retry.unref();
@@ -211,7 +218,7 @@ export class DbusFrontend {
     if (this.retry !== null) clearTimeout(this.retry);
     await Promise.all([...this.connections].map((bus) => bus.flush()));
     this.server?.close();
-    this.systemBus?.close();
+    for (const bus of this.connections) bus.close();
   }
 }
 

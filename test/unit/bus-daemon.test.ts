@@ -1,39 +1,17 @@
 /** A real bus daemon in between, and the tools that people use. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, openSync, readSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { openSync, readSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { Fd } from '../../src/native/base.js';
 import { Bus, type CallInfo, DBusError, socketAddress } from '../../src/native/bus.js';
+import { noBusDaemon as skip, startBusDaemon } from './bus-daemon.js';
 import { connectPair, OBJECT } from './bus-pair.js';
 import { socketPath, until } from './sockets.js';
 
 const NAME = 'org.scanoutd.Test';
-const hasDaemon = spawnSync('dbus-daemon', ['--version']).status === 0;
-const skip = hasDaemon ? false : 'no dbus-daemon';
-
-/** A bus that any user may use. */
-async function startDaemon(): Promise<{ address: string; child: ChildProcess }> {
-  const path = socketPath();
-  chmodSync(dirname(path), 0o711);
-  const address = socketAddress(path);
-  writeFileSync(
-    `${path}.conf`,
-    `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><listen>${address}</listen><auth>EXTERNAL</auth><policy context="default">
-<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
-</policy></busconfig>`,
-  );
-  const args = [`--config-file=${path}.conf`, '--print-address', '--nofork', '--nopidfile'];
-  const child = spawn('dbus-daemon', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return { address, child };
-}
-
 let address = '';
 let daemon: ChildProcess | undefined;
 let bus: Bus;
@@ -41,8 +19,8 @@ const callers: CallInfo[] = [];
 let level = 1;
 
 before(async () => {
-  if (!hasDaemon) return;
-  ({ address, child: daemon } = await startDaemon());
+  if (skip !== false) return;
+  ({ address, child: daemon } = await startBusDaemon());
   bus = await Bus.open(address, { daemon: true });
   bus.addObjectManager('/org/scanoutd');
   bus.addInterface(OBJECT.path, OBJECT.interface, {
@@ -252,7 +230,7 @@ test('the system bus is where the environment says', { skip }, async () => {
 });
 
 test('a daemon that ends takes its connections with it, and nothing else', { skip }, async () => {
-  const own = await startDaemon();
+  const own = await startBusDaemon();
   const client = await Bus.open(own.address, { daemon: true });
   client.addInterface(OBJECT.path, OBJECT.interface, {
     methods: { Never: { handler: () => new Promise<void>(() => {}) } },
