@@ -1,0 +1,100 @@
+/** scanoutctl against a real daemon: what it prints, what it writes, and how it ends. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { processIo } from '../../src/cli/io.js';
+import { run } from '../../src/cli/program.js';
+import { TestDaemon } from './inside/daemon.js';
+import { Example } from './inside/example.js';
+import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
+
+let card: VkmsDevice;
+let daemon: TestDaemon;
+
+before(async () => {
+  card = createVkms(vkmsShape({ outputs: 2, overlays: 1, cursor: true }));
+  daemon = await TestDaemon.start({ config: '[[output]]\nmode = "640x480"' });
+});
+after(async () => {
+  await daemon.dispose();
+  card.destroy();
+});
+
+interface Answer {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** A command in this process: starting a program takes seconds where it is emulated. */
+async function ctl(...args: string[]): Promise<Answer> {
+  const answer = { out: '', err: '' };
+  const code = await run(args, {
+    ...processIo(),
+    env: { SCANOUTD_BUS: join(daemon.directory, 'bus') },
+    out: (data) => {
+      answer.out += data;
+    },
+    error: (text) => {
+      answer.err += text;
+    },
+  });
+  return { code, ...answer };
+}
+
+test('status, outputs and guests: tables, and the same as JSON', async () => {
+  const guest = new Example(daemon.guestSocket, 'kiosk', ['--format', 'RG16', '--seconds', '120']);
+  await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
+  const [first = '', second = ''] = card.connectors;
+  const text = await ctl('status');
+  assert.equal(text.code, 0, text.err);
+  for (const word of [first, second, 'kiosk', 'vkms'])
+    assert.ok(text.out.includes(word), `${word} in ${text.out}`);
+  const document = JSON.parse((await ctl('status', '--json')).out) as { guests: { name: string }[] };
+  assert.equal(document.guests[0]?.name, 'kiosk');
+  assert.ok((await ctl('outputs')).out.includes(first));
+  assert.ok((await ctl('guests')).out.includes('kiosk'));
+  assert.equal((await ctl('top', '--once')).code, 0);
+
+  const moved = await ctl('assign', 'kiosk', second);
+  assert.equal(moved.code, 0, moved.err);
+  assert.equal((await daemon.guest('kiosk')).output, second);
+  await daemon.until('direct there', ({ guests }) => guests[0]?.planes[0]?.state === 'direct');
+
+  // A card without writeback: the picture is composed, and the answer says so.
+  const file = join(daemon.directory, 'shot.png');
+  const shot = await ctl('screenshot', second, '-o', file);
+  assert.equal(shot.code, 0, shot.err);
+  assert.match(shot.out + shot.err, /composed/);
+  assert.deepEqual([...readFileSync(file).subarray(1, 4)], [...Buffer.from('PNG')]);
+  await guest.kill('SIGTERM');
+});
+
+test('what is refused is said, with exit code 1', async () => {
+  const wrong = await ctl('assign', 'nobody', 'Virtual-1');
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.err, /nobody/);
+  const nowhere = await ctl('screenshot', 'HDMI-A-9');
+  assert.equal(nowhere.code, 1);
+  assert.match(nowhere.err, /HDMI-A-9/);
+});
+
+test('as a program', () => {
+  const { status, stdout } = spawnSync(
+    process.execPath,
+    ['dist/src/cli/scanoutctl.js', 'outputs', '--json'],
+    { encoding: 'utf8', env: { ...process.env, SCANOUTD_BUS: join(daemon.directory, 'bus') } },
+  );
+  assert.equal(status, 0);
+  const outputs = JSON.parse(stdout) as { name: string }[];
+  assert.deepEqual(outputs.map(({ name }) => name).sort(), [...card.connectors].sort());
+});
+
+test('a composed picture of an idle output shows its name', async () => {
+  const [first = ''] = card.connectors;
+  const picture = await daemon.screenshot(first);
+  assert.equal(picture.document.how, 'composed');
+  assert.ok(new Set(picture.data).size > 3, 'more than the background');
+});
