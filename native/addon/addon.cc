@@ -14,6 +14,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_shadow(env, exports);
   init_seqpacket(env, exports);
   init_guest_client(env, exports);
+  init_virtio(env, exports);
   return exports;
 }
 

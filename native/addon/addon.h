@@ -22,6 +22,7 @@ void init_pixels(Napi::Env env, Napi::Object exports);
 void init_shadow(Napi::Env env, Napi::Object exports);
 void init_seqpacket(Napi::Env env, Napi::Object exports);
 void init_guest_client(Napi::Env env, Napi::Object exports);
+void init_virtio(Napi::Env env, Napi::Object exports);
 
 /// Turns a core exception into a JavaScript Error with `code`, `errno`, `op`, `subject`.
 Napi::Error to_js(Napi::Env env, const std::exception& error);

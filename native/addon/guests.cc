@@ -5,8 +5,8 @@
 
 #include "addon/addon.h"
 #include "addon/flip.h"
+#include "addon/guests.h"
 #include "base/fd_kind.h"
-#include "guests/socket.h"
 
 namespace scanout::addon {
 
@@ -140,21 +140,7 @@ Napi::Value SocketGuest::retire_buffer(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value SocketGuest::stats(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const guests::PlaneStats& stats = guest().stats(plane(info[0]));
-    Napi::Object object = Napi::Object::New(info.Env());
-    const auto set = [&](const char* name, const std::atomic<uint64_t>& counter) {
-      object.Set(name, static_cast<double>(counter.load(std::memory_order_relaxed)));
-    };
-    set("taken", stats.taken);
-    set("flips", stats.flips);
-    set("superseded", stats.superseded);
-    set("missed", stats.missed);
-    set("refused", stats.refused);
-    set("copied", stats.copied);
-    object.Set("newestBuffer", stats.newest_buffer.load(std::memory_order_relaxed));
-    return object;
-  });
+  return guarded(info.Env(), [&] { return plane_stats_to_js(info.Env(), guest().stats(plane(info[0]))); });
 }
 
 Napi::Value SocketGuest::leave(const Napi::CallbackInfo& info) {
@@ -186,6 +172,21 @@ Napi::Value close_untrusted(const Napi::CallbackInfo& info) {
 }
 
 } // namespace
+
+Napi::Object plane_stats_to_js(Napi::Env env, const guests::PlaneStats& stats) {
+  Napi::Object object = Napi::Object::New(env);
+  const auto set = [&](const char* name, const std::atomic<uint64_t>& counter) {
+    object.Set(name, static_cast<double>(counter.load(std::memory_order_relaxed)));
+  };
+  set("taken", stats.taken);
+  set("flips", stats.flips);
+  set("superseded", stats.superseded);
+  set("missed", stats.missed);
+  set("refused", stats.refused);
+  set("copied", stats.copied);
+  object.Set("newestBuffer", stats.newest_buffer.load(std::memory_order_relaxed));
+  return object;
+}
 
 void init_guests(Napi::Env env, Napi::Object exports) {
   using G = SocketGuest;

@@ -1,0 +1,363 @@
+#include "guests/virtio_gpu.h"
+
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "guests/virtio_scanout.h"
+
+namespace scanout::guests {
+
+namespace {
+
+/// Our own, and never full: nobody else has it.
+void signal_own(int eventfd) noexcept {
+  const uint64_t one = 1;
+  (void)!write(eventfd, &one, sizeof one);
+}
+
+} // namespace
+
+VirtioGpu::VirtioGpu(uint32_t scanouts, flip::Engine& engine)
+    : engine_(engine), scanout_count_(scanouts), rings_(2, *this, engine.epoll(), engine.signaller()),
+      timer_(base::check(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")),
+      again_event_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
+      notice_event_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+  again_.gpu = this;
+}
+
+int VirtioGpu::open() noexcept {
+  if (const int error = engine_.epoll().try_add(timer_.get(), EPOLLIN | EPOLLET, this); error != 0)
+    return -error;
+  return -engine_.epoll().try_add(again_event_.get(), EPOLLIN | EPOLLET, &again_);
+}
+
+void VirtioGpu::close() noexcept {
+  engine_.epoll().remove(timer_.get());
+  engine_.epoll().remove(again_event_.get());
+}
+
+void VirtioGpu::remove(uint32_t index) noexcept {
+  scanouts_[index] = nullptr;
+  for (uint32_t i = 0; i < parked_count_; ++i)
+    parked_[(parked_first_ + i) % max_parked].scanouts &= ~(1u << index);
+  answer_parked(false);
+}
+
+void VirtioGpu::tell(const GpuNotice& notice) noexcept {
+  // Never full: each resource, buffer, ring and job is told of once until JavaScript has answered.
+  notices_.push(notice);
+  signal_own(notice_event_.get());
+}
+
+// ---- the rings
+
+void VirtioGpu::on_start(uint32_t ring, uint16_t base) noexcept {
+  // A ring that begins at 0 although it was stopped elsewhere is that of a driver that starts anew: the
+  // device was reset. A paused machine goes on where it was.
+  if (ring == control_ring && base == 0 && stopped_at_ != 0) reset();
+}
+
+void VirtioGpu::on_kick(uint32_t ring) noexcept {
+  now_ = base::now_ns();
+  if (ring == control_ring)
+    serve_control();
+  else
+    serve_cursor();
+}
+
+void VirtioGpu::serve_both() noexcept {
+  now_ = base::now_ns();
+  serve_control();
+  serve_cursor();
+}
+
+// Whatever a guest does, the others of its card have their turn after this many commands.
+void VirtioGpu::come_back() noexcept {
+  signal_own(again_event_.get());
+}
+
+void VirtioGpu::serve_control() noexcept {
+  if (stalled_) return;
+  int left = commands_a_turn;
+  do {
+    while (left > 0 && !stalled_ && rings_.pop(control_ring, chain_)) {
+      --left;
+      if (const uint32_t type = execute(); type != later) answer_type(type);
+    }
+  } while (left > 0 && !stalled_ && rings_.rest(control_ring));
+  if (left == 0 && !stalled_) come_back();
+  if (!stalled_) show_pending();
+  rings_.call(control_ring);
+}
+
+// A scanout that was set and not flushed is shown all the same, when nothing more is to come.
+void VirtioGpu::show_pending() noexcept {
+  for (uint32_t i = 0; i < scanout_count_; ++i) {
+    if (scanouts_[i] != nullptr && scanouts_[i]->pending()) scanouts_[i]->flush(nullptr, now_);
+  }
+}
+
+void VirtioGpu::serve_cursor() noexcept {
+  int left = commands_a_turn;
+  do {
+    while (left > 0 && rings_.pop(cursor_ring, cursor_chain_)) {
+      --left;
+      cursor_command();
+      rings_.push(cursor_ring, cursor_chain_.head, 0);
+    }
+  } while (left > 0 && rings_.rest(cursor_ring));
+  if (left == 0) come_back();
+  for (uint32_t i = 0; i < scanout_count_; ++i) {
+    if (scanouts_[i] != nullptr) scanouts_[i]->flush_cursor(now_);
+  }
+  rings_.call(cursor_ring);
+}
+
+void VirtioGpu::on_stop(uint32_t ring) noexcept {
+  if (ring != control_ring) return;
+  answer_parked(true);
+  if (stalled_ && !abandoned_) {
+    answer_type(VIRTIO_GPU_RESP_ERR_UNSPEC);
+    abandoned_ = true;
+  }
+  rings_.call(control_ring);
+  stopped_at_ = rings_.next_available(control_ring);
+}
+
+void VirtioGpu::on_broken(uint32_t ring, const char* why) noexcept {
+  if (ring == control_ring) {
+    parked_count_ = 0;
+    if (stalled_) abandoned_ = true;
+  }
+  tell({.what = GpuNotice::What::broken, .resource = ring, .text = why});
+}
+
+void VirtioGpu::reset() noexcept {
+  for (VirtioScanout* scanout : scanouts_) {
+    if (scanout == nullptr) continue;
+    scanout->hide();
+    scanout->set_cursor(no_slot, 0, 0);
+    scanout->flush_cursor(base::now_ns());
+  }
+  for (uint32_t i = 0; i < max_gpu_resources; ++i) {
+    if (resources_[i].state == GpuResource::State::used) drop_resource(i);
+  }
+  stopped_at_ = 0;
+}
+
+// ---- answers
+
+virtio_gpu_ctrl_hdr VirtioGpu::answer_header(uint32_t type) const noexcept {
+  virtio_gpu_ctrl_hdr header{};
+  header.type = type;
+  if ((header_.flags & VIRTIO_GPU_FLAG_FENCE) != 0) {
+    header.flags = VIRTIO_GPU_FLAG_FENCE;
+    header.fence_id = header_.fence_id;
+    header.ctx_id = header_.ctx_id;
+  }
+  return header;
+}
+
+void VirtioGpu::answer(const void* response, size_t size) noexcept {
+  const GuestMemory* memory = rings_.memory();
+  const size_t written = memory == nullptr ? 0
+                                           : write_answer(*memory, &chain_.segments[chain_.readable],
+                                                          chain_.count - chain_.readable, response, size);
+  rings_.push(control_ring, chain_.head, static_cast<uint32_t>(written));
+}
+
+void VirtioGpu::answer_type(uint32_t type) noexcept {
+  const virtio_gpu_ctrl_hdr header = answer_header(type);
+  answer(&header, sizeof header);
+}
+
+bool VirtioGpu::park(uint32_t scanouts, const std::array<uint64_t, max_gpu_scanouts>& sequences) noexcept {
+  if (parked_count_ == max_parked) return false;
+  Parked& parked = parked_[(parked_first_ + parked_count_) % max_parked];
+  if (!answer_place(chain_, sizeof(virtio_gpu_ctrl_hdr), parked.place)) return false;
+  parked.header = answer_header(VIRTIO_GPU_RESP_OK_NODATA);
+  parked.deadline_ns = now_ + answer_within_ns;
+  parked.scanouts = scanouts;
+  parked.sequences = sequences;
+  ++parked_count_;
+  if (!timer_armed_) arm_timer();
+  return true;
+}
+
+// In the order of the commands: a driver takes a fence for the sign that all before it are done, too.
+void VirtioGpu::answer_parked(bool all) noexcept {
+  const GuestMemory* memory = rings_.memory();
+  bool any = false;
+  while (parked_count_ > 0) {
+    const Parked& parked = parked_[parked_first_];
+    if (parked.scanouts != 0 && !all) break;
+    const size_t written = memory == nullptr
+                               ? 0
+                               : write_answer(*memory, parked.place.segments.data(), parked.place.count,
+                                              &parked.header, sizeof parked.header);
+    rings_.push(control_ring, parked.place.head, static_cast<uint32_t>(written));
+    parked_first_ = (parked_first_ + 1) % max_parked;
+    --parked_count_;
+    any = true;
+  }
+  if (any) rings_.call(control_ring);
+}
+
+void VirtioGpu::presented(uint32_t scanout, uint64_t sequence) noexcept {
+  for (uint32_t i = 0; i < parked_count_; ++i) {
+    Parked& parked = parked_[(parked_first_ + i) % max_parked];
+    if (parked.sequences[scanout] <= sequence) parked.scanouts &= ~(1u << scanout);
+  }
+  answer_parked(false);
+}
+
+void VirtioGpu::arm_timer() noexcept {
+  timer_armed_ = parked_count_ > 0;
+  if (!timer_armed_) return;
+  const itimerspec when{.it_interval = {}, .it_value = base::to_timespec(parked_[parked_first_].deadline_ns)};
+  timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+// Set for what was the oldest when it was armed, which is answered long since where flips come in time.
+void VirtioGpu::on_ready(uint32_t) noexcept {
+  const int64_t now = base::now_ns();
+  for (uint32_t i = 0; i < parked_count_; ++i) {
+    Parked& parked = parked_[(parked_first_ + i) % max_parked];
+    if (parked.deadline_ns > now) break;
+    if (parked.scanouts != 0) late_.fetch_add(1, std::memory_order_relaxed);
+    parked.scanouts = 0;
+  }
+  answer_parked(false);
+  arm_timer();
+}
+
+// ---- resources and buffers
+
+uint32_t VirtioGpu::find(uint32_t id) const noexcept {
+  for (uint32_t i = 0; i < max_gpu_resources; ++i) {
+    if (resources_[i].id == id && resources_[i].state == GpuResource::State::used) return i;
+  }
+  return no_slot;
+}
+
+uint32_t VirtioGpu::free_resource() const noexcept {
+  for (uint32_t i = 0; i < max_gpu_resources; ++i) {
+    if (resources_[i].state == GpuResource::State::free) return i;
+  }
+  return no_slot;
+}
+
+uint32_t VirtioGpu::free_buffer() const noexcept {
+  for (uint32_t i = 0; i < max_gpu_buffers; ++i) {
+    if (buffers_[i].state == GpuBuffer::State::free) return i;
+  }
+  return no_slot;
+}
+
+void VirtioGpu::drop_resource(uint32_t index) noexcept {
+  resources_[index].state = GpuResource::State::dying;
+  for (uint32_t i = 0; i < max_gpu_buffers; ++i) {
+    if (buffers_[i].resource == index && buffers_[i].state == GpuBuffer::State::ready) drop_buffer(i);
+  }
+  settle_resource(index);
+}
+
+void VirtioGpu::drop_buffer(uint32_t index) noexcept {
+  buffers_[index].state = GpuBuffer::State::dying;
+  for (VirtioScanout* scanout : scanouts_) {
+    if (scanout != nullptr) scanout->forget(index);
+  }
+  settle_buffer(index);
+}
+
+void VirtioGpu::unuse(uint32_t index) noexcept {
+  --buffers_[index].uses;
+  settle_buffer(index);
+}
+
+void VirtioGpu::settle_buffer(uint32_t index) noexcept {
+  GpuBuffer& buffer = buffers_[index];
+  if (buffer.state != GpuBuffer::State::dying || buffer.uses > 0) return;
+  buffer.state = GpuBuffer::State::freeing;
+  tell({.what = GpuNotice::What::release_buffer, .resource = buffer.resource, .buffer = index});
+}
+
+void VirtioGpu::buffer_released(uint32_t index) noexcept {
+  const uint32_t resource = buffers_[index].resource;
+  buffers_[index] = {};
+  settle_resource(resource);
+}
+
+void VirtioGpu::settle_resource(uint32_t index) noexcept {
+  GpuResource& resource = resources_[index];
+  if (resource.state != GpuResource::State::dying) return;
+  if (stalled_ && job_.resource == index) return; // its job is under way
+  for (const GpuBuffer& buffer : buffers_) {
+    if (buffer.state != GpuBuffer::State::free && buffer.resource == index) return;
+  }
+  if (!resource.backed) {
+    resource = {};
+    return;
+  }
+  resource.state = GpuResource::State::freeing;
+  tell({.what = GpuNotice::What::release_resource, .resource = index});
+}
+
+void VirtioGpu::resource_released(uint32_t index) noexcept {
+  resources_[index] = {};
+}
+
+uint32_t VirtioGpu::start_job(const GpuNotice& notice) noexcept {
+  job_ = notice;
+  stalled_ = true;
+  abandoned_ = false;
+  tell(notice);
+  return later;
+}
+
+void VirtioGpu::finish_job(const GpuJobResult& result) noexcept {
+  if (!stalled_) return;
+  stalled_ = false;
+  now_ = base::now_ns();
+  const GpuNotice job = job_; // the rest of its command may start another one
+  GpuResource& resource = resources_[job.resource];
+  const bool wanted = resource.state == GpuResource::State::used;
+  if (job.what != GpuNotice::What::transfer) take_over(job, result, wanted);
+  uint32_t type = result.done ? VIRTIO_GPU_RESP_OK_NODATA : VIRTIO_GPU_RESP_ERR_UNSPEC;
+  if (wanted && result.done && !abandoned_) {
+    if (job.what == GpuNotice::What::import) type = set_scanout_blob();
+    if (job.what == GpuNotice::What::transfer && header_.type == VIRTIO_GPU_CMD_RESOURCE_FLUSH)
+      type = submit_flush(job.resource, job.rect);
+  }
+  if (!abandoned_ && type != later) answer_type(type);
+  settle_resource(job.resource);
+  serve_control();
+}
+
+// What JavaScript has made is the resource's. Of what failed nothing is left, there or here.
+void VirtioGpu::take_over(const GpuNotice& job, const GpuJobResult& result, bool wanted) noexcept {
+  GpuResource& resource = resources_[job.resource];
+  const bool back = job.what == GpuNotice::What::back;
+  if (!result.done) {
+    if (job.buffer != no_slot) buffers_[job.buffer] = {};
+    if (back && wanted && resource.blob) resource = {};
+    return;
+  }
+  if (back) resource.backed = true;
+  if (job.buffer == no_slot) return;
+  GpuBuffer& buffer = buffers_[job.buffer];
+  buffer.state = GpuBuffer::State::ready;
+  buffer.fb_id = result.fb_id;
+  buffer.copied = result.copied;
+  if (!wanted)
+    drop_buffer(job.buffer);
+  else if (back)
+    resource.buffer = job.buffer;
+}
+
+} // namespace scanout::guests
