@@ -23,6 +23,14 @@ export interface PlaneShown {
   errno: number;
 }
 
+/** Before a plane's first frame. */
+export const UNSHOWN: Readonly<PlaneShown> = {
+  state: 'off',
+  plane: null,
+  reason: 'nothing was shown yet',
+  errno: 0,
+};
+
 /** A buffer that a guest has registered. */
 export interface GuestBuffer {
   readonly id: number;

@@ -1,5 +1,6 @@
 /** Every kind of guest that there is. */
 import type { GuestKindEntry } from './kind.js';
 import { socketKind } from './socket-kind.js';
+import { virtioKind } from './virtio-kind.js';
 
-export const GUEST_KIND_ENTRIES: readonly GuestKindEntry[] = [socketKind];
+export const GUEST_KIND_ENTRIES: readonly GuestKindEntry[] = [socketKind, virtioKind];

@@ -7,12 +7,20 @@ import type {
   SocketGuestConfig,
 } from '../config/config.js';
 import type { Card } from '../kms/card.js';
-import { formatName } from '../kms/planner.js';
 import type { Fd } from '../native/base.js';
 import { SocketGuest as NativeGuest, type SocketGuest as NativeGuestType } from '../native/guests.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import { GuestBuffers } from './buffers.js';
-import type { Guest, GuestBuffer, GuestPlace, GuestPlane, GuestWish, PlaneShown } from './guest.js';
+import {
+  type Guest,
+  type GuestBuffer,
+  type GuestPlace,
+  type GuestPlane,
+  type GuestWish,
+  type PlaneShown,
+  UNSHOWN,
+} from './guest.js';
+import { planeDocument } from './plane-document.js';
 import {
   type AddBuffer,
   Capability,
@@ -74,12 +82,7 @@ export class SocketGuest implements Guest {
       kind: KINDS.get(kind) ?? 'overlay',
       stream: first + index,
     }));
-    this.states = this.planes.map(() => ({
-      state: 'off',
-      plane: null,
-      reason: 'nothing was shown yet',
-      errno: 0,
-    }));
+    this.states = this.planes.map(() => UNSHOWN);
     this.present = this.planes.map(() => 'mailbox');
     this.asyncReasons = this.planes.map(() => '');
     this.registered = new GuestBuffers(card.device, settings?.maxBuffers ?? MAX.buffers);
@@ -254,25 +257,16 @@ export class SocketGuest implements Guest {
   }
 
   private planeDocument(plane: GuestPlane): GuestPlaneDocument {
-    const how = this.states[plane.index];
+    const how = this.states[plane.index] ?? UNSHOWN;
     const stats = this.left ? null : this.producer.stats(plane.index);
-    const buffer = this.registered.get(stats?.newestBuffer ?? -1);
-    return {
-      index: plane.index,
-      kind: plane.kind,
-      state: how?.state ?? 'off',
-      reason: [how?.reason ?? '', this.asyncReasons[plane.index] ?? '']
-        .filter((text) => text !== '')
-        .join('; '),
-      plane: how?.plane ?? null,
-      present: this.present[plane.index] ?? 'mailbox',
-      fourcc: buffer === null ? null : formatName(buffer.layout.fourcc, 0n),
-      modifier: buffer === null ? null : `0x${buffer.layout.modifier.toString(16)}`,
-      flips: stats?.flips ?? 0,
-      superseded: stats?.superseded ?? 0,
-      missed: stats?.missed ?? 0,
-      refused: stats?.refused ?? 0,
-      latencyUs: this.statistics.latency(plane.stream),
-    };
+    const reasons = [how.reason, this.asyncReasons[plane.index] ?? ''].filter((text) => text !== '');
+    return planeDocument(
+      plane,
+      { ...how, reason: reasons.join('; ') },
+      this.present[plane.index] ?? 'mailbox',
+      stats,
+      this.registered.get(stats?.newestBuffer ?? -1),
+      this.statistics,
+    );
   }
 }

@@ -124,6 +124,7 @@ class DrmDevice implements CardDevice {
           raw: mode.raw,
         })),
         identity: edid === null ? null : parseEdid(edid),
+        edid,
         properties: ids,
       };
     });

@@ -35,6 +35,8 @@ export interface ConnectorInfo {
   crtc: number;
   modes: ModeInfo[];
   identity: EdidIdentity | null;
+  /** As the kernel has it, not checked; null where there is none. */
+  edid: Uint8Array | null;
   properties: PropertyIds;
 }
 

@@ -1,0 +1,145 @@
+/**
+ * What the resources of a virtio-gpu device are on the card: dma-bufs of the guest's own pages and their framebuffers, or,
+ * where that cannot be, buffers of the card that the guest's transfers are copied into.
+ */
+import type { BufferLayout, CardDevice, DumbPicture, ImportedBuffer } from '../kms/device.js';
+import { DRM_FORMAT_MOD_LINEAR } from '../kms/topology.js';
+import { type Fd, isSystemError } from '../native/base.js';
+import type { VirtioBacking, VirtioGpu, VirtioNotice } from '../native/virtio.js';
+import type { GuestBuffer } from './guest.js';
+
+export interface VirtioBuffer extends GuestBuffer {
+  readonly imported: ImportedBuffer | null;
+  /** The card's buffer that transfers fill; null where the display reads the guest's memory. */
+  readonly copy: DumbPicture | null;
+}
+
+/** Width and height of a cursor, which has to be blended. Everything else is opaque, whatever its format says. */
+const CURSOR_SIZE = 64;
+
+const fourcc = (name: string) => Buffer.from(name, 'latin1').readUInt32LE();
+/** By virtio-gpu format number: with alpha, and without. */
+const FORMATS = new Map([
+  [1, [fourcc('AR24'), fourcc('XR24')]],
+  [2, [fourcc('XR24'), fourcc('XR24')]],
+  [3, [fourcc('BA24'), fourcc('BX24')]],
+  [4, [fourcc('BX24'), fourcc('BX24')]],
+  [67, [fourcc('AB24'), fourcc('XB24')]],
+  [68, [fourcc('RX24'), fourcc('RX24')]],
+  [121, [fourcc('RA24'), fourcc('RX24')]],
+  [134, [fourcc('XB24'), fourcc('XB24')]],
+] as const);
+
+export class VirtioBuffers {
+  private readonly backings = new Map<number, VirtioBacking>();
+  private readonly buffers = new Map<number, VirtioBuffer>();
+
+  constructor(
+    private readonly gpu: VirtioGpu,
+    private readonly device: CardDevice,
+  ) {}
+
+  get(id: number): VirtioBuffer | null {
+    return this.buffers.get(id) ?? null;
+  }
+
+  values(): Iterable<VirtioBuffer> {
+    return this.buffers.values();
+  }
+
+  get size(): number {
+    return this.buffers.size;
+  }
+
+  /** Gives a resource its memory, and its framebuffer if it is one of 2D. Throws a SystemError; nothing is left then. */
+  async back(notice: VirtioNotice): Promise<VirtioBuffer | null> {
+    const needed = notice.buffer === null ? notice.size : notice.stride * notice.height;
+    const backing = await this.gpu.readBacking(notice.resource, needed);
+    this.backings.set(notice.resource, backing);
+    if (notice.buffer === null) return null;
+    try {
+      return this.import(notice);
+    } catch (error) {
+      this.releaseBacking(notice.resource);
+      throw error;
+    }
+  }
+
+  /** A framebuffer of memory that a resource has already. Throws a SystemError. */
+  import(notice: VirtioNotice): VirtioBuffer {
+    const { buffer: id, width, height } = notice;
+    const backing = this.backings.get(notice.resource);
+    const format = FORMATS.get(notice.format as never);
+    if (id === null || backing === undefined || format === undefined) {
+      throw new TypeError(`resource ${notice.resource} cannot be imported`);
+    }
+    const layout: BufferLayout = {
+      width,
+      height,
+      fourcc: format[width === CURSOR_SIZE && height === CURSOR_SIZE ? 0 : 1],
+      modifier: DRM_FORMAT_MOD_LINEAR,
+      strides: [notice.stride],
+      offsets: [notice.offset + backing.offset],
+    };
+    const { dmaBuf } = backing;
+    const buffer = dmaBuf === null ? this.copyOf(id, layout, backing) : this.direct(id, layout, dmaBuf);
+    this.buffers.set(id, buffer);
+    return buffer;
+  }
+
+  /** What the display refuses is copied by the shadow copy, which reads the dma-buf. */
+  private direct(id: number, layout: BufferLayout, dmaBuf: Fd): VirtioBuffer {
+    const common = { id, layout, fds: [dmaBuf], copy: null };
+    try {
+      const imported = this.device.importBuffer([dmaBuf], layout);
+      return { ...common, imported, framebuffer: imported.id, reason: '', errno: 0 };
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      const reason = `import: ${error.message}`;
+      return { ...common, imported: null, framebuffer: 0, reason, errno: error.errno };
+    }
+  }
+
+  private copyOf(id: number, wanted: BufferLayout, backing: VirtioBacking): VirtioBuffer {
+    const copy = this.device.createDumb(wanted.width, wanted.height, wanted.fourcc);
+    const layout = { ...wanted, strides: [copy.stride], offsets: [0] };
+    return {
+      id,
+      layout,
+      fds: [copy.exportFd()],
+      copy,
+      imported: null,
+      framebuffer: copy.framebuffer,
+      reason: `copied: ${backing.reason}`,
+      errno: backing.errno,
+    };
+  }
+
+  /** Copies what the guest has transferred. */
+  async transfer(notice: VirtioNotice): Promise<void> {
+    const copy = this.buffers.get(notice.buffer ?? -1)?.copy;
+    if (copy === undefined || copy === null) throw new TypeError(`buffer ${notice.buffer} is no copy`);
+    await this.gpu.transfer(notice, copy.pixels, copy.stride);
+  }
+
+  /** Nothing shows or reads it any more. */
+  release(id: number): void {
+    const buffer = this.buffers.get(id);
+    if (buffer === undefined) return;
+    this.buffers.delete(id);
+    buffer.imported?.release();
+    if (buffer.copy === null) return; // the dma-buf is its resource's
+    for (const fd of buffer.fds) fd.close();
+    buffer.copy.destroy();
+  }
+
+  releaseBacking(resource: number): void {
+    this.backings.get(resource)?.dmaBuf?.close();
+    this.backings.delete(resource);
+  }
+
+  releaseAll(): void {
+    for (const id of [...this.buffers.keys()]) this.release(id);
+    for (const resource of [...this.backings.keys()]) this.releaseBacking(resource);
+  }
+}
