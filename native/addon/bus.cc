@@ -33,7 +33,10 @@ BusConnection::BusConnection(const Napi::CallbackInfo& info) : Wrapped<BusConnec
     on_closed_ = Napi::Persistent(to_function(info[3], "onClosed"));
     on_drain_ = Napi::Persistent(to_function(info[4], "onDrain"));
     const Napi::Value socket = target.Get("socket");
-    if (socket.IsUndefined()) {
+    const Napi::Value client = target.Get("client");
+    if (!client.IsUndefined()) {
+      connection_ = bus::Connection::over(take_fd(client, "client"), *this);
+    } else if (socket.IsUndefined()) {
       connection_ = bus::Connection::open(to_string(target.Get("address"), "address"),
                                           to_bool(target.Get("peer"), "peer"), *this);
     } else {

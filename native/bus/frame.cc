@@ -89,7 +89,7 @@ enum Field : uint8_t {
 
 struct Fields {
   uint32_t seen = 0; ///< bit per field
-  uint32_t fds = 0;
+  HeaderFields said;
 
   [[nodiscard]] bool has(Field field) const noexcept { return (seen >> field & 1) != 0; }
 };
@@ -101,14 +101,15 @@ bool is_local(const char* name) noexcept {
 
 using Check = int (*)(const char*);
 
-void check_text(FieldReader& reader, const char* type, const char* wanted, Check valid) noexcept {
+std::string_view check_text(FieldReader& reader, const char* type, const char* wanted, Check valid) noexcept {
   if (std::strcmp(type, wanted) != 0) {
     reader.fail();
-    return;
+    return {};
   }
   const char* text = reader.string();
   // Local is the namespace of what the library itself says; nobody else may.
   if (reader.failed() || valid(text) <= 0 || is_local(text)) reader.fail();
+  return text;
 }
 
 uint32_t check_number(FieldReader& reader, const char* type) noexcept {
@@ -137,24 +138,31 @@ void read_field(FieldReader& reader, Fields& fields) noexcept {
   if (code <= unix_fds) fields.seen |= 1U << code;
   switch (code) {
   case path:
-    return check_text(reader, type, "o", sd_bus_object_path_is_valid);
+    fields.said.path = check_text(reader, type, "o", sd_bus_object_path_is_valid);
+    return;
   case interface:
+    fields.said.interface = check_text(reader, type, "s", sd_bus_interface_name_is_valid);
+    return;
   case error_name:
-    return check_text(reader, type, "s", sd_bus_interface_name_is_valid);
+    (void)check_text(reader, type, "s", sd_bus_interface_name_is_valid);
+    return;
   case member:
-    return check_text(reader, type, "s", sd_bus_member_name_is_valid);
+    fields.said.member = check_text(reader, type, "s", sd_bus_member_name_is_valid);
+    return;
   case destination:
   case sender:
-    return check_text(reader, type, "s", sd_bus_service_name_is_valid);
+    (void)check_text(reader, type, "s", sd_bus_service_name_is_valid);
+    return;
   case reply_serial:
-    if (check_number(reader, type) == 0) reader.fail();
+    fields.said.reply_serial = check_number(reader, type);
+    if (fields.said.reply_serial == 0) reader.fail();
     return;
   case unix_fds:
-    fields.fds = check_number(reader, type);
+    fields.said.fds = check_number(reader, type);
     return;
   case signature:
     if (std::strcmp(type, "g") != 0) reader.fail();
-    (void)reader.signature();
+    fields.said.signature = reader.signature();
     return;
   default:
     return skip_unknown(reader, type);
@@ -195,12 +203,18 @@ int read_frame(std::span<const uint8_t, Frame::fixed_size> fixed, size_t max_siz
   return 0;
 }
 
-bool has_valid_fields(const Frame& frame, std::span<const uint8_t> message, size_t fds) noexcept {
+bool read_fields(const Frame& frame, std::span<const uint8_t> message, HeaderFields& said) noexcept {
   FieldReader reader(message.subspan(Frame::fixed_size, frame.fields), frame.swapped);
   Fields fields;
   while (!reader.at_end())
     read_field(reader, fields);
-  return !reader.failed() && fields.fds == fds && has_required(frame, fields);
+  said = fields.said;
+  return !reader.failed() && has_required(frame, fields);
+}
+
+bool has_valid_fields(const Frame& frame, std::span<const uint8_t> message, size_t fds) noexcept {
+  HeaderFields said;
+  return read_fields(frame, message, said) && said.fds == fds;
 }
 
 } // namespace scanout::bus

@@ -33,7 +33,7 @@ export interface OpenOptions extends BusLimits {
   daemon?: boolean;
 }
 
-type Target = { address: string; peer: boolean } | { socket: Fd };
+type Target = { address: string; peer: boolean } | { socket: Fd } | { client: Fd };
 
 /** `unix:path=` with what D-Bus addresses want escaped. */
 export function socketAddress(path: string): string {
@@ -80,11 +80,23 @@ export class Bus {
    */
   static async open(address: string, options: OpenOptions = {}): Promise<Bus> {
     if (address === 'system') return Bus.system(options);
+    return Bus.connected({ address, peer: options.daemon !== true }, options);
+  }
+
+  /**
+   * A client of the peer at the other end of a connected, non-blocking stream socket, which is taken over. Settles and
+   * rejects as `open`.
+   */
+  static over(socket: Fd, limits: BusLimits = {}): Promise<Bus> {
+    return Bus.connected({ client: socket }, limits);
+  }
+
+  private static async connected(target: Target, limits: BusLimits): Promise<Bus> {
     let becomeReady: () => void = () => {};
     const ready = new Promise<void>((resolve) => {
       becomeReady = resolve;
     });
-    const bus = new Bus({ address, peer: options.daemon !== true }, options, becomeReady);
+    const bus = new Bus(target, limits, becomeReady);
     const failure = await Promise.race([ready, bus.closed]);
     if (failure instanceof Error) throw failure;
     return bus;
