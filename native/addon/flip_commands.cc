@@ -40,7 +40,8 @@ flip::PlaneProperties to_plane_properties(const Napi::Object& object) {
           id("CRTC_H", true),
           id("FB_DAMAGE_CLIPS", false),
           id("HOTSPOT_X", false),
-          id("HOTSPOT_Y", false)};
+          id("HOTSPOT_Y", false),
+          id("rotation", false)};
 }
 
 flip::Stream& stream_of(const Napi::Value& producer, const Napi::Value& index) {
@@ -81,6 +82,7 @@ Napi::Value describe(Napi::Env env, const flip::Frame& frame) {
   object.Set("y", frame.place.y);
   object.Set("w", frame.place.w);
   object.Set("h", frame.place.h);
+  object.Set("reflectY", frame.place.reflect_y);
   return object;
 }
 

@@ -22,6 +22,11 @@ constexpr int64_t never = std::numeric_limits<int64_t>::max();
 // for.
 constexpr int64_t smallest_grace_ns = 1'000'000;
 
+// False when there is nothing to scan out, or no way to scan it out upright.
+bool can_show(const Plane& plane, const Frame& frame) noexcept {
+  return frame.fb_id != 0 && (!frame.place.reflect_y || plane.properties.rotation != 0);
+}
+
 } // namespace
 
 Crtc::Crtc(CrtcHost& host, uint32_t id, int64_t period_ns, Policy policy) noexcept
@@ -113,6 +118,8 @@ void Crtc::add_placement(kms::AtomicRequest& request, const Plane& plane, const 
   request.add(plane.id, properties.crtc_y, static_cast<uint64_t>(static_cast<int64_t>(place.y)));
   request.add(plane.id, properties.crtc_w, place.w);
   request.add(plane.id, properties.crtc_h, place.h);
+  request.add_if_present(plane.id, properties.rotation,
+                         place.reflect_y ? DRM_MODE_ROTATE_0 | DRM_MODE_REFLECT_Y : DRM_MODE_ROTATE_0);
   request.add_if_present(plane.id, properties.hotspot_x,
                          static_cast<uint64_t>(static_cast<int64_t>(place.hot_x)));
   request.add_if_present(plane.id, properties.hotspot_y,
@@ -144,8 +151,9 @@ uint64_t Crtc::collect(kms::AtomicRequest& request, uint64_t mask, bool* async) 
     const int index = std::countr_zero(rest);
     Plane& plane = planes_[index];
     const Frame* next = plane.stream != nullptr ? plane.stream->pending() : nullptr;
-    if (next != nullptr && next->fb_id == 0 && !next->off && !is_virtual() && !plane.stream->blocked()) {
-      refuse(plane, static_cast<uint32_t>(index), EINVAL); // there is nothing to scan out
+    if (next != nullptr && !next->off && !is_virtual() && !plane.stream->blocked() &&
+        !can_show(plane, *next)) {
+      refuse(plane, static_cast<uint32_t>(index), EINVAL);
     }
     if (!add_plane_changes(request, plane)) {
       plane.off_wanted = false;

@@ -22,6 +22,7 @@ struct Placement {
   int32_t x = 0, y = 0;
   uint32_t w = 0, h = 0;
   int32_t hot_x = 0, hot_y = 0;
+  bool reflect_y = false; // the first row in memory is the lowest of the picture
   bool operator==(const Placement&) const = default;
 };
 
@@ -43,7 +44,7 @@ struct Frame {
 /// Property ids of a hardware plane, looked up once; 0 where the driver has none.
 struct PlaneProperties {
   uint32_t fb_id, crtc_id, src_x, src_y, src_w, src_h, crtc_x, crtc_y, crtc_w, crtc_h;
-  uint32_t fb_damage_clips, hotspot_x, hotspot_y;
+  uint32_t fb_damage_clips, hotspot_x, hotspot_y, rotation;
 };
 
 /// Property ids of a writeback connector.

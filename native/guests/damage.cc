@@ -40,6 +40,13 @@ void map_axis(int32_t& low, int32_t& high, uint32_t from, uint32_t span, int32_t
   high = static_cast<int32_t>(at + std::clamp<int64_t>(end, 0, length));
 }
 
+// Upside down within the source rectangle; what a fraction of a pixel makes uncertain is in it.
+Rect mirrored(const Rect& rect, const flip::Placement& place) noexcept {
+  const int64_t sum = (int64_t{place.src_y} * 2 + place.src_h) >> 16;
+  const int64_t spare = (place.src_y * uint64_t{2} + place.src_h) % 0x10000 == 0 ? 0 : 1;
+  return {rect.x1, static_cast<int32_t>(sum - rect.y2), rect.x2, static_cast<int32_t>(sum - rect.y1 + spare)};
+}
+
 } // namespace
 
 void DamageSet::add(const Rect& rect) noexcept {
@@ -83,12 +90,30 @@ bool is_scaled(const flip::Placement& place) noexcept {
   return place.src_w != uint64_t{place.w} << 16 || place.src_h != uint64_t{place.h} << 16;
 }
 
+Rect source_of(const Rect& rect, const flip::Placement& place) noexcept {
+  const Rect all = bounds(place);
+  Rect found = intersect(rect, all);
+  if (is_empty(found)) return {};
+  const int64_t reach = is_scaled(place) ? 2 : 0; // the filter, and what rounding adds
+  const auto back = [reach](int32_t& low, int32_t& high, uint32_t from, uint32_t span, int32_t at,
+                            uint32_t length) {
+    const int64_t first = (from + (int64_t{low} - at) * span / length) >> 16;
+    const int64_t last = (from + (int64_t{high} - at) * span / length + 0xffff) >> 16;
+    const int64_t end = (int64_t{from} + span + 0xffff) >> 16;
+    low = static_cast<int32_t>(std::clamp<int64_t>(first - reach, from >> 16, end));
+    high = static_cast<int32_t>(std::clamp<int64_t>(last + reach, from >> 16, end));
+  };
+  back(found.x1, found.x2, place.src_x, place.src_w, place.x, place.w);
+  back(found.y1, found.y2, place.src_y, place.src_h, place.y, place.h);
+  return place.reflect_y ? mirrored(found, place) : found;
+}
+
 Rect damaged(const Rect& rect, const flip::Placement& place) noexcept {
   const Rect all = bounds(place);
   if (is_empty(rect) || is_empty(all) || place.src_w == 0 || place.src_h == 0) return {};
   if (place.w > largest || place.h > largest) return all; // beyond what can be drawn, and computed below
   const bool scaled = is_scaled(place);
-  Rect mapped = rect;
+  Rect mapped = place.reflect_y ? mirrored(rect, place) : rect;
   map_axis(mapped.x1, mapped.x2, place.src_x, place.src_w, place.x, place.w, scaled);
   map_axis(mapped.y1, mapped.y2, place.src_y, place.src_h, place.y, place.h, scaled);
   return mapped;

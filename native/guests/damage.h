@@ -41,6 +41,9 @@ private:
 /// True when a buffer's pixels and the display's are not one to one.
 [[nodiscard]] bool is_scaled(const flip::Placement& place) noexcept;
 
+/// The pixels of the buffer that a drawing of `rect`, in pixels of the display, can read.
+[[nodiscard]] flip::Rect source_of(const flip::Rect& rect, const flip::Placement& place) noexcept;
+
 /// The pixels of the display that can have changed when `rect`, in pixels of the buffer, did: within
 /// `bounds(place)`, and with what the filter of a scaled copy mixes in.
 [[nodiscard]] flip::Rect damaged(const flip::Rect& rect, const flip::Placement& place) noexcept;

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -24,6 +25,10 @@ void draw_layers(ShadowJob& job, pixels::Composer& composer) {
     job.failed_layer = job.layers[i].index;
     readings[i] = pixels::Reading(*job.layers[i].buffer, longest_wait_ms);
     layers[i] = to_pixels(*job.layers[i].buffer, job.layers[i].place);
+    for (const flip::Rect& rect : job.damage.rects()) {
+      const flip::Rect part = source_of(rect, job.layers[i].place);
+      job.layers[i].buffer->refresh({part.x1, part.y1, part.x2, part.y2});
+    }
   }
   job.failed_layer = max_shadow_layers;
   pixels::Region region;
@@ -35,9 +40,14 @@ void draw_layers(ShadowJob& job, pixels::Composer& composer) {
 } // namespace
 
 pixels::Layer to_pixels(const pixels::MappedBuffer& buffer, const flip::Placement& place) noexcept {
-  return {.picture = buffer.picture(),
+  pixels::Picture picture = buffer.picture();
+  picture.bottom_up = place.reflect_y;
+  // A layer's source is where it is in the upright picture.
+  const uint64_t end = uint64_t{place.src_y} + place.src_h;
+  const uint64_t above = std::max(uint64_t{picture.height} << 16, end) - end;
+  return {.picture = picture,
           .src_x = place.src_x,
-          .src_y = place.src_y,
+          .src_y = place.reflect_y ? static_cast<uint32_t>(above) : place.src_y,
           .src_w = place.src_w,
           .src_h = place.src_h,
           .x = place.x,

@@ -52,8 +52,8 @@ std::optional<pixman_format_code_t> pixman_format(uint32_t fourcc) {
 }
 
 bool reads_directly(const Picture& picture) {
-  return pixman_format(picture.format->fourcc).has_value() && picture.strides[0] % 4 == 0 &&
-         reinterpret_cast<uintptr_t>(picture.planes[0]) % 4 == 0;
+  return !picture.bottom_up && pixman_format(picture.format->fourcc).has_value() &&
+         picture.strides[0] % 4 == 0 && reinterpret_cast<uintptr_t>(picture.planes[0]) % 4 == 0;
 }
 
 bool is_scaled(const Layer& layer) {

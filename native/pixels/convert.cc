@@ -244,7 +244,8 @@ void yuv_planar(const Picture& picture, uint32_t x, uint32_t y, uint32_t count, 
 
 } // namespace
 
-void convert_row(const Picture& picture, uint32_t x, uint32_t y, uint32_t count, uint32_t* out) noexcept {
+void convert_row(const Picture& picture, uint32_t x, uint32_t row, uint32_t count, uint32_t* out) noexcept {
+  const uint32_t y = picture.bottom_up ? picture.height - 1 - row : row;
   switch (picture.format->coding) {
   case Coding::rgb:
     return rgb(*picture.format, row_of(picture, 0, y), x, count, out);

@@ -26,14 +26,16 @@ struct Picture {
   std::array<const std::byte*, max_memory_planes> planes{};
   std::array<uint32_t, max_memory_planes> strides{}; // bytes
   Colors colors;
+  bool bottom_up = false; // the first row in memory is the lowest of the picture
 };
 
-/// Writes `count` pixels from (x, y) on to `out`: 0xAARRGGBB, alpha 255 where the format has none, colours
-/// as they are (the kernel's planes take them as pre-multiplied). The pixels lie within the picture, whose
-/// format is convertible. Any thread; neither throws nor allocates. Rows may lie at any address.
+/// Writes `count` pixels from (x, row) of the upright picture on to `out`: 0xAARRGGBB, alpha 255 where the
+/// format has none, colours as they are (the kernel's planes take them as pre-multiplied). The pixels lie
+/// within the picture, whose format is convertible. Any thread; neither throws nor allocates. Rows may lie at
+/// any address.
 ///
 /// Values are rounded to the nearest, as VKMS does (drivers/gpu/drm/vkms/vkms_formats.c); chroma is repeated,
 /// not interpolated, as there.
-void convert_row(const Picture& picture, uint32_t x, uint32_t y, uint32_t count, uint32_t* out) noexcept;
+void convert_row(const Picture& picture, uint32_t x, uint32_t row, uint32_t count, uint32_t* out) noexcept;
 
 } // namespace scanout::pixels

@@ -3,12 +3,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 
 #include "base/unique_fd.h"
 #include "kms/mapping.h"
 #include "pixels/convert.h"
+#include "pixels/region.h"
 
 namespace scanout::pixels {
 
@@ -19,6 +21,16 @@ struct BufferLayout {
   uint64_t modifier = 0; // linear, or none given (DRM_FORMAT_MOD_INVALID)
   std::array<uint32_t, max_memory_planes> strides{}, offsets{}; // bytes
   Colors colors;
+};
+
+/// Pixels in memory of this process that somebody else brings up to date.
+class MemorySource {
+public:
+  virtual ~MemorySource() = default;
+  [[nodiscard]] virtual const Picture& picture() const noexcept = 0;
+  /// Makes what of `box` lies within the picture current before it is read. On the reading thread. Throws
+  /// SystemError.
+  virtual void refresh(const Box& box) = 0;
 };
 
 /// Maps dma-bufs for reading, and nothing but dma-bufs: their memory cannot be cut off under a reader (the
@@ -35,7 +47,14 @@ public:
   /// Memory that somebody else owns and that needs no access bracket.
   explicit MappedBuffer(const Picture& picture) noexcept : picture_(picture) {}
 
+  explicit MappedBuffer(std::shared_ptr<MemorySource> source) noexcept
+      : picture_(source->picture()), source_(std::move(source)) {}
+
   [[nodiscard]] const Picture& picture() const noexcept { return picture_; }
+  /// To be called for what will be read, between `begin_read` and the reading. Throws SystemError.
+  void refresh(const Box& box) const {
+    if (source_) source_->refresh(box);
+  }
 
   /// Waits until those who write are done (implicit fences), at most `timeout_ms` in all, and begins the
   /// CPU's access. Throws SystemError, ETIMEDOUT when they are not done; then nothing has begun.
@@ -52,6 +71,7 @@ private:
   Picture picture_;
   std::array<DmaBuf, max_memory_planes> buffers_;
   uint32_t buffer_count_ = 0;
+  std::shared_ptr<MemorySource> source_;
 };
 
 /// The CPU's access to a buffer, ended with the object; the buffer outlives it.

@@ -5,6 +5,7 @@ import type { Card } from '../kms/card.js';
 import type { BufferLayout } from '../kms/device.js';
 import type { Fd } from '../native/base.js';
 import type { Producer } from '../native/flip.js';
+import type { PixelMemory } from '../native/pixels.js';
 
 /** A guest's own plane and how it is shown at the moment. */
 export interface GuestPlane {
@@ -42,6 +43,8 @@ export interface GuestBuffer {
   readonly errno: number;
   /** Its dma-bufs, for the shadow copy; owned by the guest. */
   readonly fds: readonly Fd[];
+  /** Its pixels, where it has no dma-buf. */
+  readonly memory?: PixelMemory;
 }
 
 /** Where a guest is shown. */

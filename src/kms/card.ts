@@ -32,7 +32,7 @@ const REQUIRED_PLANE_PROPERTIES = [
   'CRTC_W',
   'CRTC_H',
 ] as const;
-const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y'] as const;
+const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y', 'rotation'] as const;
 
 /** What a card tells the daemon. */
 export interface CardEvents {

@@ -15,9 +15,13 @@ export interface LitOutput {
   writeback: ConnectorInfo | null;
 }
 
+/** Bits of the property `rotation` (DRM_MODE_ROTATE_0, DRM_MODE_REFLECT_Y). */
+const ROTATE_0 = 1;
+const REFLECT_Y = 1 << 5;
+
 /** What a plane may carry over from whoever was master before, and its neutral value. */
 const PLANE_NEUTRAL: readonly (readonly [name: string, value: number])[] = [
-  ['rotation', 1],
+  ['rotation', ROTATE_0],
   ['alpha', 0xffff],
   ['pixel blend mode', 0],
   ['SCALING_FILTER', 0],
@@ -98,7 +102,9 @@ function addWholePicture(properties: Properties, plane: PlaneInfo, output: LitOu
   });
 }
 
-type Rectangles = Omit<PeekedFrame, 'framebuffer' | 'buffer' | 'sequence' | 'off'>;
+type Rectangles = Omit<PeekedFrame, 'framebuffer' | 'buffer' | 'sequence' | 'off' | 'reflectY'> & {
+  reflectY?: boolean;
+};
 
 function addPlane(
   properties: Properties,
@@ -130,6 +136,7 @@ export function planeTestProperties(crtc: number, tests: readonly PlaneTest[]): 
   for (const { plane, shows } of tests) {
     if (shows !== null) {
       addPlane(properties, plane, crtc, shows.framebuffer, shows);
+      properties.add(plane, 'rotation', shows.reflectY === true ? ROTATE_0 | REFLECT_Y : ROTATE_0);
     } else {
       properties.add(plane, 'FB_ID', 0);
       properties.add(plane, 'CRTC_ID', 0);

@@ -10,7 +10,7 @@ import type { Card } from './card.js';
 import type { DumbPicture, KernelBlob } from './device.js';
 import { type PlaneTest, planeTestProperties } from './modeset.js';
 import { type Layer, type Placement, type Plan, planOutput } from './planner.js';
-import type { ShadowSet } from './shadows.js';
+import { readable, type ShadowSet } from './shadows.js';
 import type { ConnectorInfo, CrtcInfo, ModeInfo, PlaneInfo } from './topology.js';
 import { layoutKey, Verdicts } from './verdicts.js';
 
@@ -244,6 +244,8 @@ export class Output {
       fourcc: buffer.layout.fourcc,
       modifier: buffer.layout.modifier,
       importable: buffer.framebuffer !== 0,
+      reason: buffer.reason,
+      reflected: frame.reflectY,
       refusedBy: new Map(),
       covers,
       allowed: index === 0 ? this.allowedPlanes(guest) : null,
@@ -378,7 +380,7 @@ export class Output {
         const frame = await this.card.engine.peek(guest.producer, plane.index);
         const buffer = frame === null || frame.off ? null : guest.buffer(frame.buffer);
         if (frame === null || buffer === null || !this.routes.has(plane.stream)) continue;
-        result.layers.push({ ...frame, ...buffer.layout, fds: buffer.fds });
+        result.layers.push({ ...frame, ...readable(buffer) });
         result.frames.push({ stream: plane.stream, sequence: frame.sequence });
       }
     }

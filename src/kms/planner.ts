@@ -20,6 +20,10 @@ export interface Layer {
   modifier: bigint;
   /** False: the display has no framebuffer of it, it can only be copied. */
   importable: boolean;
+  /** Why there is none; empty where there is. */
+  reason: string;
+  /** Its rows are from the lowest to the highest. */
+  reflected: boolean;
   /** True when it covers the whole output. */
   covers: boolean;
   /** Only these planes may show it (configuration); null: any. */
@@ -147,7 +151,10 @@ function copiesOf(
 function obstacleTo(layer: Layer, plane: PlaneInfo): string | null {
   if (layer.allowed !== null && !layer.allowed.includes(plane.id))
     return 'configuration: another plane is wanted';
-  if (!layer.importable) return 'import: the display made no framebuffer of its buffers';
+  if (!layer.importable) return layer.reason || 'import: the display made no framebuffer of its buffers';
+  if (layer.reflected && !plane.properties.has('rotation')) {
+    return `rotation: ${plane.type} plane ${plane.id} cannot show a buffer whose first row is the lowest`;
+  }
   const errno = layer.refusedBy.get(plane.id);
   if (errno !== undefined) return `commit: ${plane.type} plane ${plane.id} refused its frame, errno ${errno}`;
   if (!planeTakes(plane, layer.fourcc, layer.modifier)) {

@@ -1,6 +1,7 @@
 /** The shadow copies of a card: which planes show one, what is drawn into it, and which buffers it can read. */
 import type { Guest, GuestBuffer } from '../guests/guest.js';
 import { isSystemError } from '../native/base.js';
+import type { ReadableBuffer } from '../native/pixels.js';
 import { Shadow } from '../native/shadow.js';
 import type { Card } from './card.js';
 import type { Lit, Output } from './output.js';
@@ -63,7 +64,7 @@ export class ShadowSet {
     copy.buffers.set(stream, known);
     if (known.has(buffer.id)) return;
     known.add(buffer.id);
-    await copy.shadow.setBuffer(stream, buffer.id, { ...buffer.layout, fds: buffer.fds });
+    await copy.shadow.setBuffer(stream, buffer.id, readable(buffer));
   }
 
   /** A stream is routed elsewhere; its buffers stay readable until they are forgotten or the copy ends. */
@@ -101,6 +102,11 @@ export class ShadowSet {
     for (const copy of this.copies.values()) if (copy.output === output) copy.layers.clear();
     this.sweep(output);
   }
+}
+
+/** The buffer as the CPU reads it. */
+export function readable({ layout, fds, memory }: GuestBuffer): ReadableBuffer {
+  return { ...layout, fds, ...(memory === undefined ? {} : { memory }) };
 }
 
 /** The engine was closed meanwhile: then nothing is read any more either. */

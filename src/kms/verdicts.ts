@@ -48,8 +48,22 @@ export class Verdicts {
 /** Everything of a frame that the display's verdict can depend on. */
 export function layoutKey(buffer: BufferLayout, frame: PeekedFrame): string {
   const { width, height, fourcc, modifier, strides, offsets } = buffer;
-  const { srcX, srcY, srcW, srcH, x, y, w, h } = frame;
-  return [width, height, fourcc, modifier, ...strides, ...offsets, srcX, srcY, srcW, srcH, x, y, w, h].join(
-    ',',
-  );
+  const { srcX, srcY, srcW, srcH, x, y, w, h, reflectY } = frame;
+  return [
+    width,
+    height,
+    fourcc,
+    modifier,
+    ...strides,
+    ...offsets,
+    srcX,
+    srcY,
+    srcW,
+    srcH,
+    x,
+    y,
+    w,
+    h,
+    reflectY,
+  ].join(',');
 }

@@ -53,6 +53,7 @@ export interface PlaneProperties {
   FB_DAMAGE_CLIPS?: number;
   HOTSPOT_X?: number;
   HOTSPOT_Y?: number;
+  rotation?: number;
 }
 
 export interface WritebackProperties {
@@ -85,6 +86,8 @@ export interface PeekedFrame {
   y: number;
   w: number;
   h: number;
+  /** The first row in memory is the lowest of the picture. */
+  reflectY: boolean;
 }
 
 export interface ShownFrame {

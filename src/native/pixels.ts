@@ -13,6 +13,12 @@ export interface PixelFormat {
   planeCount: number;
 }
 
+declare const memory: unique symbol;
+/** Pixels in memory of the process, opaque here. */
+export interface PixelMemory {
+  readonly [memory]: true;
+}
+
 /** A buffer that the CPU is to read. The descriptors are borrowed. */
 export interface ReadableBuffer {
   width: number;
@@ -22,8 +28,9 @@ export interface ReadableBuffer {
   /** Bytes, one a memory plane. */
   strides: readonly number[];
   offsets: readonly number[];
-  /** dma-bufs: one for all memory planes, or one each. */
-  fds: readonly Fd[];
+  /** dma-bufs: one for all memory planes, or one each. */ fds: readonly Fd[];
+  /** Where its pixels are when it has no dma-buf; then nothing else counts. */
+  memory?: PixelMemory;
 }
 
 /** A buffer and where it goes: SRC_* in 16.16 fixed point, the rest in pixels of the picture. */
@@ -36,6 +43,8 @@ export interface PictureLayer extends ReadableBuffer {
   y: number;
   w: number;
   h: number;
+  /** The first row in memory is the lowest of the picture. */
+  reflectY?: boolean;
 }
 
 interface PixelExports {

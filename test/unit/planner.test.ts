@@ -24,6 +24,8 @@ function layer(id: number, kind: Layer['kind'], more: Partial<Layer> = {}): Laye
     fourcc: XR24,
     modifier: 0n,
     importable: true,
+    reason: '',
+    reflected: false,
     covers: kind === 'primary',
     allowed: null,
     refusedBy: new Map(),
