@@ -12,6 +12,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_systemd(env, exports);
   init_pixels(env, exports);
   init_shadow(env, exports);
+  init_qemu(env, exports);
+  init_streams(env, exports);
   init_seqpacket(env, exports);
   init_guest_client(env, exports);
   init_virtio(env, exports);

@@ -20,6 +20,8 @@ void init_bus(Napi::Env env, Napi::Object exports);
 void init_systemd(Napi::Env env, Napi::Object exports);
 void init_pixels(Napi::Env env, Napi::Object exports);
 void init_shadow(Napi::Env env, Napi::Object exports);
+void init_qemu(Napi::Env env, Napi::Object exports);
+void init_streams(Napi::Env env, Napi::Object exports);
 void init_seqpacket(Napi::Env env, Napi::Object exports);
 void init_guest_client(Napi::Env env, Napi::Object exports);
 void init_virtio(Napi::Env env, Napi::Object exports);

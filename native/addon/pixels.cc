@@ -98,6 +98,14 @@ MappedLayer to_layer(const Napi::Object& object) {
                   .y = to_i32(object.Get("y"), "y"),
                   .w = to_u32(object.Get("w"), "w"),
                   .h = to_u32(object.Get("h"), "h")};
+  const Napi::Value reflected = object.Get("reflectY");
+  if (!reflected.IsUndefined() && to_bool(reflected, "reflectY")) {
+    pixels::Layer& layer = mapped.layer;
+    const uint64_t end = uint64_t{layer.src_y} + layer.src_h;
+    const uint64_t all = uint64_t{layer.picture.height} << 16;
+    layer.picture.bottom_up = true;
+    layer.src_y = static_cast<uint32_t>(std::max(all, end) - end);
+  }
   return mapped;
 }
 
@@ -109,6 +117,8 @@ std::vector<std::byte> compose(uint32_t width, uint32_t height, std::vector<Mapp
   std::vector<pixels::Reading> readings;
   for (const MappedLayer& layer : layers) {
     readings.emplace_back(*layer.buffer, patience_ms);
+    const pixels::Picture& picture = layer.buffer->picture();
+    layer.buffer->refresh({0, 0, static_cast<int32_t>(picture.width), static_cast<int32_t>(picture.height)});
     drawn.push_back(layer.layer);
   }
   const pixels::Canvas canvas{memory.data(), width * 4, width, height, false};
@@ -138,6 +148,8 @@ Napi::Value compose_picture(const Napi::CallbackInfo& info) {
 } // namespace
 
 std::unique_ptr<pixels::MappedBuffer> map_buffer(const Napi::Object& object) {
+  const Napi::Value memory = object.Get("memory");
+  if (!memory.IsUndefined()) return std::make_unique<pixels::MappedBuffer>(memory_of(memory));
   pixels::BufferLayout layout;
   layout.width = to_u32(object.Get("width"), "width");
   layout.height = to_u32(object.Get("height"), "height");
