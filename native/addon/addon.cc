@@ -7,6 +7,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_kms(env, exports);
   init_flip(env, exports);
   init_guests(env, exports);
+  init_vfio(env, exports);
   init_session(env, exports);
   init_bus(env, exports);
   init_systemd(env, exports);

@@ -46,6 +46,9 @@ bool is_sync_file(int fd) noexcept {
 bool is_dma_buf(int fd) noexcept {
   return link_begins(fd, "/dmabuf:");
 }
+bool is_vfio_device(int fd) noexcept {
+  return link_begins(fd, "anon_inode:[vfio-device]");
+}
 
 void close_untrusted(int fd) noexcept {
   static const int closer = start_closer();

@@ -9,6 +9,8 @@ bool is_eventfd(int fd) noexcept;
 bool is_sync_file(int fd) noexcept;
 /// True for dma-buf descriptors.
 bool is_dma_buf(int fd) noexcept;
+/// True for descriptors of a device of VFIO that was opened through its group.
+bool is_vfio_device(int fd) noexcept;
 
 /// Closes a descriptor that came from a guest and is not known to be harmless. close(2) runs the file's own
 /// flush, which a FUSE server can hold up for ever; here only a thread of its own waits for it. Never blocks,

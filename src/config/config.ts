@@ -121,7 +121,10 @@ export interface QemuGuestConfig extends GuestCommon {
 /** A device of VFIO with a display plane. */
 export interface VfioGuestConfig extends GuestCommon {
   kind: 'vfio';
+  /** Directory in sysfs. */
   device: string;
+  /** Who opens it: the daemon itself, or a virtual machine that the daemon takes a descriptor from. */
+  owner: 'daemon' | 'vmm';
 }
 
 export type GuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
@@ -236,7 +239,7 @@ function resolveGuest(guest: GuestEntry, accounts: AccountLookup): GuestConfig {
       };
     case 'vfio':
       if (guest.device === undefined) throw new TypeError(`guest ${guest.name} has no device`);
-      return { ...common, kind, device: guest.device };
+      return { ...common, kind, device: guest.device, owner: guest.owner };
   }
 }
 

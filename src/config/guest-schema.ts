@@ -24,6 +24,7 @@ export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindNa
   address: ['qemu'],
   console: ['qemu'],
   device: ['vfio'],
+  owner: ['vfio'],
 };
 
 const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
@@ -100,8 +101,13 @@ export const guest = key(
     device: key(
       absolutePath,
       'an absolute path, such as "/sys/bus/mdev/devices/UUID"',
-      'Kind vfio: the device whose display plane is shown.',
+      'Kind vfio: the device whose display plane is shown, as its directory in sysfs.',
     ).optional(),
+    owner: key(
+      z.enum(['vmm', 'daemon']),
+      '"vmm" or "daemon"',
+      'Kind vfio: who opens the device: a virtual machine, whose descriptor is then used too, or the daemon itself.',
+    ).default('vmm'),
     plane: key(
       z.union([z.enum(['auto', 'primary', 'overlay', 'cursor']), z.int().min(1).max(0xffffffff)]),
       '"auto", "primary", "overlay", "cursor", or the id of a hardware plane (a whole number from 1)',

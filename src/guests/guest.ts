@@ -86,6 +86,8 @@ export interface Guest {
   shown(plane: number, how: PlaneShown): void;
   /** Async flips do not work for a stream; it goes on in step with the vblank. */
   asyncRefused(stream: number, code: string): void;
+  /** A stream could not be drawn into its shadow copy; the former picture stays, if there was one. */
+  copyFailed?(stream: number, code: string): void;
   /** Formats that the plane would show without a copy. */
   formats(plane: number, formats: readonly { fourcc: number; modifier: bigint }[]): void;
   /**

@@ -231,6 +231,10 @@ export class Card {
       case 'asyncRefused':
         this.events.guestOf(notice.stream)?.asyncRefused(notice.stream, notice.code);
         return;
+      case 'shadowFailed':
+        this.log.warn({ card: this.path, ...notice }, 'a shadow copy could not be drawn');
+        this.events.guestOf(notice.stream)?.copyFailed?.(notice.stream, notice.code);
+        return;
       case 'gone':
         this.log.error({ card: this.path, ...notice }, 'an object of the display is gone');
         void this.rescan().then(() => this.engine.resume());

@@ -105,6 +105,6 @@ test('each kind has its own settings', () => {
     ],
   );
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\ndevice = "/dev/vfio/1"'), [
-    { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1' },
+    { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1', owner: 'vmm' },
   ]);
 });

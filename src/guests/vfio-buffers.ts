@@ -1,0 +1,178 @@
+/** The buffers of a vfio guest: dma-bufs by the driver's ids, or canvases that a region is copied into. */
+import type { BufferLayout, CardDevice, ImportedBuffer } from '../kms/device.js';
+import type { ShadowSet } from '../kms/shadows.js';
+import type { Fd } from '../native/base.js';
+import { isSystemError } from '../native/base.js';
+import { createUdmabuf } from '../native/buffers.js';
+import { dmaBufSize } from '../native/guests.js';
+import { pixelFormats, planeNeeds } from '../native/pixels.js';
+import type { VfioDevice, VfioGuest, VfioPlane } from '../native/vfio.js';
+import type { Guest, GuestBuffer } from './guest.js';
+
+/** Slots of the native half. */
+const SLOTS = 32;
+/** Dma-bufs of one plane that are kept; a guest that flips between more has the oldest imported anew. */
+const MOST_KEPT = 8;
+const CANVASES = 3;
+/** Larger than any display. */
+const MOST_PIXELS = 32767;
+
+const FORMATS = new Map(pixelFormats().map((format) => [format.fourcc, format]));
+
+/** What a driver says of a plane cannot be. */
+export class VfioPlaneError extends Error {}
+
+interface Kept extends GuestBuffer {
+  readonly plane: number;
+  readonly dmabufId: number | null;
+  readonly imported: ImportedBuffer | null;
+  readonly memfd: Fd | null;
+}
+
+export class VfioBuffers {
+  private readonly kept = new Map<number, Kept>();
+
+  constructor(
+    private readonly card: CardDevice,
+    private readonly shadows: ShadowSet,
+    private readonly device: VfioDevice,
+  ) {}
+
+  get size(): number {
+    return this.kept.size;
+  }
+
+  get(slot: number): GuestBuffer | null {
+    return this.kept.get(slot) ?? null;
+  }
+
+  values(): Iterable<GuestBuffer> {
+    return this.kept.values();
+  }
+
+  /** Imports a dma-buf that a plane shows. Throws a VfioPlaneError, or a SystemError of the driver. */
+  async add(guest: Guest, native: VfioGuest, plane: number, shape: VfioPlane): Promise<void> {
+    const layout = layoutOf(shape);
+    // The driver counts no reference for a second descriptor of one id.
+    const former = [...this.kept.values()].find((one) => one.plane === plane && one.dmabufId === shape.id);
+    if (former !== undefined) await this.remove(guest, native, former);
+    await this.makeRoom(guest, native, plane);
+    const fd = this.device.dmaBuf(shape.id);
+    try {
+      checkSize(layout, dmaBufSize(fd));
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+    await this.keep(guest, native, { plane, shape, layout, fd, memfd: null, dmabufId: shape.id });
+  }
+
+  /** Makes what a region is copied into, instead of what the former one was. */
+  async addRegion(guest: Guest, native: VfioGuest, shape: VfioPlane): Promise<void> {
+    const layout = layoutOf(shape);
+    const former = [...this.kept.values()];
+    const canvases = [];
+    for (let i = 0; i < CANVASES; i++) {
+      const { memfd, dmabuf } = createUdmabuf(shape.stride * shape.height, guest.name);
+      const made = { plane: 0, shape, layout, fd: dmabuf, memfd, dmabufId: null };
+      const slot = await this.keep(guest, native, made);
+      canvases.push({ slot, memfd, dmabuf });
+    }
+    await native.setRegion(shape, canvases);
+    for (const one of former) await this.remove(guest, native, one);
+  }
+
+  private async keep(
+    guest: Guest,
+    native: VfioGuest,
+    made: {
+      plane: number;
+      shape: VfioPlane;
+      layout: BufferLayout;
+      fd: Fd;
+      memfd: Fd | null;
+      dmabufId: number | null;
+    },
+  ): Promise<number> {
+    const { plane, layout, fd, memfd, dmabufId } = made;
+    const buffer: Kept = {
+      id: this.freeSlot(),
+      plane,
+      dmabufId,
+      layout,
+      fds: [fd],
+      memfd,
+      ...this.import(layout, fd),
+    };
+    this.kept.set(buffer.id, buffer);
+    await native.addBuffer(plane, buffer.id, made.shape, buffer.framebuffer);
+    await this.shadows.added(guest, buffer);
+    return buffer.id;
+  }
+
+  private import(
+    layout: BufferLayout,
+    fd: Fd,
+  ): { imported: ImportedBuffer | null; framebuffer: number; reason: string; errno: number } {
+    try {
+      const imported = this.card.importBuffer([fd], layout);
+      return { imported, framebuffer: imported.id, reason: '', errno: 0 };
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      return { imported: null, framebuffer: 0, reason: `import: ${error.message}`, errno: error.errno };
+    }
+  }
+
+  private freeSlot(): number {
+    for (let slot = 0; slot < SLOTS; slot++) if (!this.kept.has(slot)) return slot;
+    throw new VfioPlaneError(`more than ${SLOTS} buffers at a time`);
+  }
+
+  private async makeRoom(guest: Guest, native: VfioGuest, plane: number): Promise<void> {
+    const own = [...this.kept.values()].filter((one) => one.plane === plane);
+    const [oldest] = own;
+    if (own.length >= MOST_KEPT && oldest !== undefined) await this.remove(guest, native, oldest);
+  }
+
+  private async remove(guest: Guest, native: VfioGuest, buffer: Kept): Promise<void> {
+    // Not awaited to its end while it may be on the screen: its successor is still to come.
+    const retired = native.retireBuffer(buffer.id).then(() => this.shadows.forget(guest, buffer.id));
+    const freed = retired.then(() => this.free(buffer));
+    freed.catch(() => {}); // the engine was closed meanwhile; freeAll follows
+  }
+
+  /** After the native half has left: nothing shows any of them. */
+  freeAll(): void {
+    for (const buffer of [...this.kept.values()]) this.free(buffer);
+  }
+
+  private free(buffer: Kept): void {
+    if (!this.kept.delete(buffer.id)) return;
+    buffer.imported?.release();
+    for (const fd of buffer.fds) fd.close();
+    buffer.memfd?.close();
+  }
+}
+
+function layoutOf(shape: VfioPlane): BufferLayout {
+  const { width, height, fourcc, modifier, stride } = shape;
+  const format = FORMATS.get(fourcc);
+  if (format === undefined || format.planeCount !== 1) {
+    throw new VfioPlaneError(`fourcc 0x${fourcc.toString(16)} is none of a single memory plane`);
+  }
+  if (width > MOST_PIXELS || height > MOST_PIXELS) throw new VfioPlaneError(`a plane of ${width}x${height}`);
+  const layout = { width, height, fourcc, modifier, strides: [stride], offsets: [0] };
+  checkSize(layout, Math.max(shape.size, stride * height));
+  return layout;
+}
+
+/** Linear memory must hold the picture; what a modifier needs is the display's to check. */
+function checkSize(layout: BufferLayout, size: number): void {
+  const { width, height, fourcc, modifier, strides } = layout;
+  const stride = strides[0] ?? 0;
+  if (modifier !== 0n) return;
+  const needs = planeNeeds(fourcc, 0, width, height, stride, 0);
+  if (stride < needs.stride || needs.bytes > size) {
+    throw new VfioPlaneError(`${width}x${height} with ${stride} bytes a row is not in ${size} bytes`);
+  }
+}
