@@ -1,0 +1,116 @@
+/** Where the streams of an output's guests go: to a plane each, into a shadow copy, or nowhere. */
+import type { Guest } from '../guests/guest.js';
+import type { Card } from './card.js';
+import type { OutputLayer } from './layers.js';
+import type { Lit, Output } from './output.js';
+import type { Placement, Plan } from './planner.js';
+import type { ShadowSet } from './shadows.js';
+
+export class Routes {
+  /** By stream id. */
+  private readonly routes = new Map<number, { plane: number; shadow: boolean }>();
+  /** The primary plane shows the idle picture. */
+  idleShown = true;
+
+  constructor(
+    private readonly output: Output,
+    readonly card: Card,
+    private readonly shadows: ShadowSet,
+  ) {}
+
+  has(stream: number): boolean {
+    return this.routes.has(stream);
+  }
+
+  /** The plane that shows the stream without a copy, or null. */
+  directPlane(stream: number): number | null {
+    const route = this.routes.get(stream);
+    return route === undefined || route.shadow ? null : route.plane;
+  }
+
+  /** Ids of the planes that show a guest. */
+  planes(): number[] {
+    return [...this.routes.values()].map(({ plane }) => plane);
+  }
+
+  /** Brings every stream to where the plan wants it. */
+  async apply(lit: Lit, layers: readonly OutputLayer[], plan: Plan): Promise<void> {
+    const wanted = new Map(plan.placements.map((one) => [one.layer.id, one]));
+    const primaryTaken = plan.placements.some(({ plane }) => plane.id === lit.primary.id);
+    // Before anybody leaves it: without its primary plane some hardware shows nothing at all.
+    if (!primaryTaken && !this.idleShown) await this.showIdle(lit);
+    this.idleShown = !primaryTaken;
+    for (const { guest, plane, layer } of layers) {
+      const next = wanted.get(layer.id);
+      // What moves is moved below, straight from one place to the other, and takes its picture along.
+      if (next === undefined && this.routes.has(layer.id)) await this.leave(guest, plane, lit);
+      if (next?.shadow === false) this.shadows.left(layer.id);
+    }
+    const copied = plan.placements.filter(({ shadow }) => shadow).map(({ plane }) => plane);
+    await this.shadows.prepare(this.output, lit, copied);
+    for (const { guest, plane, layer } of layers) {
+      const next = wanted.get(layer.id);
+      if (next === undefined) {
+        const reason = plan.dropped.find((one) => one.layer.id === layer.id)?.reason ?? 'no plane is free';
+        await this.hide(guest, plane, reason);
+        continue;
+      }
+      await this.route(guest, plane, lit, next, plan.placements.indexOf(next));
+    }
+    this.shadows.sweep(this.output);
+  }
+
+  private async route(guest: Guest, index: number, lit: Lit, next: Placement, z: number): Promise<void> {
+    const { plane, shadow, layer } = next;
+    if (shadow) await this.shadows.route(guest, index, plane, z);
+    else
+      await this.card.engine.attach(
+        guest.producer,
+        index,
+        lit.crtc.id,
+        plane.id,
+        this.card.engineProperties(plane),
+      );
+    this.routes.set(layer.id, { plane: plane.id, shadow });
+    guest.shown(index, {
+      state: shadow ? 'copied' : 'direct',
+      plane: plane.id,
+      reason: next.shadow ? next.reason : '',
+      errno: 0,
+    });
+  }
+
+  /** Takes a guest's plane off its hardware plane or out of its copy; null: the output is dark. */
+  async leave(guest: Guest, index: number, lit: Lit | null): Promise<void> {
+    const stream = guest.planes[index]?.stream;
+    const route = stream === undefined ? undefined : this.routes.get(stream);
+    if (stream === undefined || route === undefined) return;
+    this.routes.delete(stream);
+    this.shadows.left(stream);
+    // The primary plane is never switched off: without it some hardware shows nothing at all.
+    if (lit !== null && route.plane === lit.primary.id && !route.shadow) await this.showIdle(lit);
+    else await this.card.engine.detach(guest.producer, index);
+  }
+
+  /** Routes all of a guest's streams to a virtual CRTC, where a timer completes their flips. */
+  async park(guest: Guest, reason: string): Promise<void> {
+    for (const { index, stream } of guest.planes) {
+      this.routes.delete(stream);
+      this.shadows.left(stream);
+      await this.hide(guest, index, reason);
+    }
+  }
+
+  private async hide(guest: Guest, index: number, reason: string): Promise<void> {
+    await this.card.attachVirtual(guest.producer, index);
+    guest.shown(index, { state: 'unseen', plane: null, reason, errno: 0 });
+  }
+
+  /** Puts the idle picture on the primary plane, in place of whoever was there. */
+  async showIdle(lit: Lit): Promise<void> {
+    const { engine } = this.card;
+    this.idleShown = true;
+    await engine.attach(lit.picture, 0, lit.crtc.id, lit.primary.id, this.card.engineProperties(lit.primary));
+    await lit.picture.show(lit.idle.framebuffer, lit.idle.width, lit.idle.height);
+  }
+}
