@@ -21,7 +21,7 @@ import {
   type Refusal,
   type ShownState,
   type Submission,
-} from '../../src/native/guest_client.js';
+} from '../../src/native/guest-client.js';
 
 export { Code, Flip, PlaneState, Presented } from '../../src/guests/wire.js';
 export type { BufferLayout, Configuration, Feedback, Frame, Refusal, ShownState, Submission };

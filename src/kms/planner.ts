@@ -10,6 +10,7 @@
  * assignment that the display accepts is a best one. Each step down is asked of the display with everything beneath it
  * (TEST_ONLY), which prunes what cannot work; the verdicts are the caller's to cache.
  */
+import { formatName } from '../native/kms.js';
 import { type PlaneInfo, planeTakes } from './topology.js';
 
 /** A layer to be placed. `id` is the stream's. */
@@ -54,6 +55,7 @@ const MOST_TESTS = 200;
 const XRGB8888 = 0x34325258;
 const ARGB8888 = 0x34325241;
 const LINEAR = 0n;
+const MODIFIER_INVALID = 0x00ffffffffffffffn;
 
 const KIND_ORDER: Record<Layer['kind'], readonly PlaneInfo['type'][]> = {
   primary: ['primary', 'overlay', 'cursor'],
@@ -158,7 +160,7 @@ function obstacleTo(layer: Layer, plane: PlaneInfo): string | null {
   const errno = layer.refusedBy.get(plane.id);
   if (errno !== undefined) return `commit: ${plane.type} plane ${plane.id} refused its frame, errno ${errno}`;
   if (!planeTakes(plane, layer.fourcc, layer.modifier)) {
-    return `format: ${plane.type} plane ${plane.id} does not list ${formatName(layer.fourcc, layer.modifier)}`;
+    return `format: ${plane.type} plane ${plane.id} does not list ${describeFormat(layer.fourcc, layer.modifier)}`;
   }
   return null;
 }
@@ -193,11 +195,9 @@ function refusal(plane: PlaneInfo, errno: number): string {
 }
 
 /** E.g. "XR24" or "NV12 modifier 0x100000000000001". */
-export function formatName(fourcc: number, modifier: bigint): string {
-  const name = String.fromCharCode(...[0, 8, 16, 24].map((shift) => (fourcc >>> shift) & 0x7f))
-    .replace(/[^\x20-\x7e]/g, '?')
-    .trimEnd();
-  return modifier === LINEAR || modifier === 0x00ffffffffffffffn
+function describeFormat(fourcc: number, modifier: bigint): string {
+  const name = formatName(fourcc);
+  return modifier === LINEAR || modifier === MODIFIER_INVALID
     ? name
     : `${name} modifier 0x${modifier.toString(16)}`;
 }
