@@ -35,10 +35,13 @@ public:
   /// Waits until `deadline_ns` (CLOCK_MONOTONIC; negative: for ever) and calls every ready entry once.
   /// Returns how many were ready, or -errno.
   int wait(int64_t deadline_ns) noexcept;
+  /// When the last `wait` woke, CLOCK_MONOTONIC. The loop's thread.
+  [[nodiscard]] int64_t woke_ns() const noexcept { return woke_ns_; }
 
 private:
   static constexpr int batch = 64;
   UniqueFd fd_;
+  int64_t woke_ns_ = 0;
   epoll_event events_[batch];
 };
 

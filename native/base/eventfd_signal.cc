@@ -25,12 +25,12 @@ EventfdSignaller::~EventfdSignaller() {
   syscall(SYS_io_destroy, context_);
 }
 
-void EventfdSignaller::add(int eventfd) noexcept {
+[[gnu::hot]] void EventfdSignaller::add(int eventfd) noexcept {
   if (count_ == batch) flush();
   requests_[count_++].aio_resfd = static_cast<__u32>(eventfd);
 }
 
-void EventfdSignaller::flush() noexcept {
+[[gnu::hot]] void EventfdSignaller::flush() noexcept {
   size_t done = 0;
   while (done < count_) {
     const long accepted = syscall(SYS_io_submit, context_, count_ - done, pointers_.data() + done);
@@ -46,7 +46,7 @@ void EventfdSignaller::flush() noexcept {
   count_ = 0;
 }
 
-void EventfdSignaller::reap() noexcept {
+[[gnu::hot]] void EventfdSignaller::reap() noexcept {
   io_event events[batch];
   timespec no_wait{};
   while (syscall(SYS_io_getevents, context_, 0, batch, events, &no_wait) == static_cast<long>(batch)) {

@@ -32,7 +32,7 @@ bool can_show(const Plane& plane, const Frame& frame) noexcept {
 Crtc::Crtc(CrtcHost& host, uint32_t id, int64_t period_ns, Policy policy) noexcept
     : host_(host), id_(id), policy_(policy), clock_(period_ns), margin_(period_ns) {}
 
-int64_t Crtc::service(int64_t now) noexcept {
+[[gnu::hot]] int64_t Crtc::service(int64_t now) noexcept {
   if (in_flight_) {
     if (!is_virtual()) return watch(now);
     if (now < virtual_due_ns_) return virtual_due_ns_;
@@ -51,14 +51,14 @@ int64_t Crtc::service(int64_t now) noexcept {
   return may_commit() ? std::max(now, retry_at_ns_) : never;
 }
 
-bool Crtc::may_commit() const noexcept {
+[[gnu::hot]] bool Crtc::may_commit() const noexcept {
   if (parks_ != 0 || off_ || revoked_ || (host_.paused() && !is_virtual())) return false;
   return (dirty_ & ~waiting_) != 0 || capture_fb_ != 0;
 }
 
 // A plane that goes from one CRTC to another has to be taken off there first: a commit that moves it includes
 // both, and is refused or delayed by what is in flight on the other. The engine turns whenever a flip lands.
-void Crtc::look_for_planes() noexcept {
+[[gnu::hot]] void Crtc::look_for_planes() noexcept {
   waiting_ = 0;
   for (uint64_t rest = dirty_; rest != 0; rest &= rest - 1) {
     const int index = std::countr_zero(rest);
@@ -68,7 +68,7 @@ void Crtc::look_for_planes() noexcept {
   }
 }
 
-int64_t Crtc::due_ns(int64_t now) noexcept {
+[[gnu::hot]] int64_t Crtc::due_ns(int64_t now) noexcept {
   // A device without vblanks completes at once; without a pace its guest would run away.
   if (no_vblank_) return clock_.last_ns() + clock_.period_ns();
   if (policy_ == Policy::eager || is_virtual() || !clock_.foretells(now) || only_async()) return now;
@@ -89,7 +89,7 @@ bool Crtc::only_async() const noexcept {
   return dirty_ != 0;
 }
 
-bool Crtc::add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept {
+[[gnu::hot]] bool Crtc::add_plane_changes(kms::AtomicRequest& request, Plane& plane) noexcept {
   const Frame* frame =
       plane.stream != nullptr && !plane.stream->blocked() ? plane.stream->pending() : nullptr;
   if (frame != nullptr && !frame->off) {
@@ -144,7 +144,7 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
   request.add(capture_.connector, capture_.out_fence_ptr, reinterpret_cast<uint64_t>(&capture_fence_));
 }
 
-uint64_t Crtc::collect(kms::AtomicRequest& request, uint64_t mask, bool* async) noexcept {
+[[gnu::hot]] uint64_t Crtc::collect(kms::AtomicRequest& request, uint64_t mask, bool* async) noexcept {
   uint64_t used = 0;
   *async = true;
   for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
@@ -168,7 +168,7 @@ uint64_t Crtc::collect(kms::AtomicRequest& request, uint64_t mask, bool* async) 
   return used;
 }
 
-void Crtc::commit(int64_t now) noexcept {
+[[gnu::hot]] void Crtc::commit(int64_t now) noexcept {
   kms::AtomicRequest& request = host_.request();
   request.clear();
   bool async = false;
@@ -199,7 +199,7 @@ void Crtc::commit(int64_t now) noexcept {
     complete(leave, clock_.last_sequence(), 0); // nothing but hidden planes
 }
 
-void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool async) noexcept {
+[[gnu::hot]] void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool async) noexcept {
   in_flight_ = true;
   async_flight_ = async;
   commit_enter_ns_ = enter_ns;
@@ -232,7 +232,7 @@ void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool as
   }
 }
 
-void Crtc::on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexcept {
+[[gnu::hot]] void Crtc::on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexcept {
   if (!in_flight_ || commit_id != commit_id_ || recovering_) {
     // Of a commit that the watchdog gave up, or of one that was never ours.
     stats.stale_events.fetch_add(1, std::memory_order_relaxed);
@@ -249,7 +249,7 @@ void Crtc::on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexc
   complete(plausible ? time_ns : now, counted, flags);
 }
 
-void Crtc::complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
+[[gnu::hot]] void Crtc::complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
   if (!is_virtual() && (flags & presented_vsync) != 0) detect_no_vblank(time_ns);
   const int64_t duration = commit_return_ns_ - commit_enter_ns_;
   const bool at_vblank = (flags & (presented_vsync | presented_synthetic)) != 0;
@@ -268,7 +268,7 @@ void Crtc::complete(int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept
   free_ns_ = time_ns;
 }
 
-void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
+[[gnu::hot]] void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t flags) noexcept {
   plane.in_commit = false;
   Held former = std::exchange(plane.current, {});
   const Held shown = std::exchange(plane.queued, {});
@@ -276,8 +276,8 @@ void Crtc::present(Plane& plane, int64_t time_ns, uint64_t sequence, uint32_t fl
   release(former); // after the feedback of its successor, as the guest protocol says
 }
 
-void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint64_t sequence,
-                          uint32_t flags) noexcept {
+[[gnu::hot]] void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint64_t sequence,
+                                       uint32_t flags) noexcept {
   const Frame& frame = shown.frame;
   if (frame.direct && (flags & presented_synthetic) == 0) flags |= presented_direct;
   if (no_vblank_) flags &= ~uint32_t{presented_vsync | presented_hw_clock};
@@ -297,7 +297,7 @@ void Crtc::tell_presented(Plane& plane, const Held& shown, int64_t time_ns, uint
   if (over) shown.stream->owner().on_released(*shown.stream, frame, false);
 }
 
-void Crtc::detect_no_vblank(int64_t time_ns) noexcept {
+[[gnu::hot]] void Crtc::detect_no_vblank(int64_t time_ns) noexcept {
   // Several flips in a row that came much earlier than a refresh after the one before: nobody waits for a
   // vblank.
   constexpr uint32_t enough = 8;

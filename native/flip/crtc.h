@@ -77,6 +77,8 @@ public:
   Crtc& operator=(const Crtc&) = delete;
 
   [[nodiscard]] uint32_t id() const noexcept { return id_; }
+  /// When its last commit was done, CLOCK_MONOTONIC; 0 when there was none.
+  [[nodiscard]] int64_t commit_return_ns() const noexcept { return commit_return_ns_; }
   [[nodiscard]] bool is_virtual() const noexcept { return id_ >= first_virtual_crtc; }
   CrtcStats stats;
 
@@ -86,7 +88,7 @@ public:
   /// Routes `stream` to the plane; the one that was there goes nowhere. The plane of a stream that leaves is
   /// switched off unless another stream takes it first.
   void attach(Stream& stream, uint32_t plane) noexcept;
-  void on_pending(Stream& stream) noexcept override { mark_dirty(stream.slot()); }
+  [[gnu::hot]] void on_pending(Stream& stream) noexcept override { mark_dirty(stream.slot()); }
   void detach(Stream& stream) noexcept override;
   [[nodiscard]] const Frame* shown(const Stream& stream) const noexcept override;
   [[nodiscard]] uint32_t held(const Stream& stream) const noexcept override;
@@ -162,7 +164,6 @@ private:
   Policy policy_;
   VblankClock clock_;
   Margin margin_;
-  std::array<Plane, max_planes> planes_;
   uint32_t plane_count_ = 0;
   uint64_t dirty_ = 0;   // planes with something to commit
   uint64_t waiting_ = 0; // planes of `dirty_` that another CRTC has still
@@ -193,6 +194,7 @@ private:
   int32_t capture_fence_ = -1;
 
   kms::AtomicRequest recovery_;
+  std::array<Plane, max_planes> planes_; // last: what a flip needs of it stays near the rest
 };
 
 } // namespace scanout::flip

@@ -18,7 +18,7 @@ constexpr int64_t own_stall_ns = 500'000'000;
 
 } // namespace
 
-void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
+[[gnu::cold]] void Crtc::failed(int error, uint64_t mask, bool async, int64_t now) noexcept {
   ++failures_;
   stats.last_error.store(error, std::memory_order_relaxed);
   switch (classify(error)) {
@@ -164,7 +164,7 @@ void Crtc::refuse_async(uint64_t mask) noexcept {
   }
 }
 
-int64_t Crtc::watch(int64_t now) noexcept {
+[[gnu::hot]] int64_t Crtc::watch(int64_t now) noexcept {
   if (recovering_) return INT64_MAX;
   const int64_t lost_at = watched_since_ns_ + stall_ns;
   if (now < lost_at) return lost_at;

@@ -86,7 +86,7 @@ const CrtcStats* Engine::stats(uint32_t crtc_id) const noexcept {
   return nullptr;
 }
 
-void Engine::run() noexcept {
+[[gnu::hot, gnu::noinline]] void Engine::run() noexcept {
   int64_t next = 0;
   while (!stop_.load(std::memory_order_acquire)) {
     epoll_.wait(next == std::numeric_limits<int64_t>::max() ? -1 : next);
@@ -96,14 +96,17 @@ void Engine::run() noexcept {
   }
 }
 
-int64_t Engine::service() noexcept {
+[[gnu::hot]] int64_t Engine::service() noexcept {
   // Commands come after the round's events: what they remove can then no longer be meant by one of these.
   run_commands();
   reap_jobs();
   int64_t next = std::numeric_limits<int64_t>::max();
   const uint32_t count = crtc_count_.load(std::memory_order_relaxed);
-  for (uint32_t i = 0; i < count; ++i)
-    next = std::min(next, crtcs_[i]->service(base::now_ns()));
+  int64_t now = epoll_.woke_ns();
+  for (uint32_t i = 0; i < count; ++i) {
+    next = std::min(next, crtcs_[i]->service(now));
+    now = std::max(now, crtcs_[i]->commit_return_ns()); // commits take long, all the rest does not
+  }
   if (!modesets_.empty()) start_modesets();
   if (!leaving_.empty()) {
     signaller_.flush(); // a producer that is given back closes its descriptors
@@ -114,11 +117,11 @@ int64_t Engine::service() noexcept {
 
 void Engine::on_ready(uint32_t) noexcept {} // edge-triggered; the work is found in the rings
 
-void Engine::drain_events() noexcept {
+[[gnu::hot]] void Engine::drain_events() noexcept {
   kms::read_events(drm_fd_, *this);
 }
 
-void Engine::on_event(const kms::Event& event) noexcept {
+[[gnu::hot]] void Engine::on_event(const kms::Event& event) noexcept {
   if (event.type != kms::Event::Type::flip) return;
   const uint32_t count = crtc_count_.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < count; ++i) {
@@ -127,7 +130,7 @@ void Engine::on_event(const kms::Event& event) noexcept {
   }
 }
 
-void Engine::run_commands() noexcept {
+[[gnu::hot]] void Engine::run_commands() noexcept {
   while (const std::optional<Command*> command = commands_.pop()) {
     if ((*command)->run(*this) == Command::Result::done) finish(**command);
   }
@@ -143,7 +146,7 @@ void Engine::notify(const Notice& notice) noexcept {
   signal_own(notify_.get());
 }
 
-void Engine::record(const Record& record) noexcept {
+[[gnu::hot]] void Engine::record(const Record& record) noexcept {
   if (!records_.push(record)) lost_records_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -202,7 +205,7 @@ void Engine::start_modesets() noexcept {
   });
 }
 
-void Engine::reap_jobs() noexcept {
+[[gnu::hot]] void Engine::reap_jobs() noexcept {
   while (const std::optional<Job> job = worker_->pop()) {
     if (job->recovery != nullptr) job->recovery->on_recovered(job->error);
     if (job->modeset != nullptr) finish_modeset(*job->modeset, job->error);

@@ -64,6 +64,8 @@ public:
   // Flip thread: for commands and producers.
   base::Epoll& epoll() noexcept { return epoll_; }
   base::EventfdSignaller& signaller() noexcept { return signaller_; }
+  /// When this round of the flip thread began, CLOCK_MONOTONIC: the time of what woke it.
+  [[nodiscard]] int64_t round_ns() const noexcept { return epoll_.woke_ns(); }
   int add_crtc(std::unique_ptr<Crtc>& crtc) noexcept;
   /// Sinks other than CRTCs (shadow copies): borrowed between the two calls. 0 or a positive errno.
   int add_sink(StreamSink& sink) noexcept;
@@ -83,14 +85,14 @@ private:
   friend class LeaveCommand;
 
   // CrtcHost
-  [[nodiscard]] int drm_fd() const noexcept override { return drm_fd_; }
-  kms::AtomicRequest& request() noexcept override { return request_; }
-  uint64_t next_commit_id() noexcept override { return ++commit_id_; }
+  [[nodiscard, gnu::hot]] int drm_fd() const noexcept override { return drm_fd_; }
+  [[gnu::hot]] kms::AtomicRequest& request() noexcept override { return request_; }
+  [[gnu::hot]] uint64_t next_commit_id() noexcept override { return ++commit_id_; }
   void notify(const Notice& notice) noexcept override;
   void record(const Record& record) noexcept override;
   void drain_events() noexcept override;
   void recover(Crtc& crtc) noexcept override;
-  [[nodiscard]] bool paused() const noexcept override { return is_paused(); }
+  [[nodiscard, gnu::hot]] bool paused() const noexcept override { return is_paused(); }
   void pause() noexcept override { paused_.store(true, std::memory_order_relaxed); }
   void capture_committed(Crtc& crtc, int error) noexcept override;
   [[nodiscard]] bool plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noexcept override;
@@ -118,7 +120,6 @@ private:
 
   int drm_fd_;
   base::Epoll epoll_;
-  base::EventfdSignaller signaller_;
   base::UniqueFd wake_;
   base::UniqueFd notify_;
   kms::AtomicRequest request_{128, 1024};
@@ -135,6 +136,7 @@ private:
   base::SpscRing<Command*, most_commands> finished_;
   base::SpscRing<Notice, 1024> notices_;
   base::SpscRing<Record, 8192> records_;
+  base::EventfdSignaller signaller_;
   // JS thread
   size_t under_way_ = 0; // in the rings or at work
   std::deque<std::unique_ptr<Command>> backlog_;

@@ -42,7 +42,7 @@ void Stream::set_mode(PresentMode mode) noexcept {
   async_refused_ = false;
 }
 
-void Stream::submit(Frame frame, base::UniqueFd fence) noexcept {
+[[gnu::hot]] void Stream::submit(Frame frame, base::UniqueFd fence) noexcept {
   if (waiting_) carry_damage(frame, *waiting_);
   if (std::exchange(damage_lost_, false)) frame.damage_count = 0;
   drop_waiting();
@@ -69,7 +69,7 @@ void Stream::on_ready(uint32_t) noexcept {
   make_pending(frame);
 }
 
-void Stream::make_pending(Frame frame) noexcept {
+[[gnu::hot]] void Stream::make_pending(Frame& frame) noexcept {
   if (pending_) {
     carry_damage(frame, *pending_);
     owner_.on_released(*this, *pending_, true);
@@ -132,7 +132,7 @@ bool Stream::move_newest(const Placement& place, bool off) noexcept {
   return true;
 }
 
-Frame Stream::take_pending() noexcept {
+[[gnu::hot]] Frame Stream::take_pending() noexcept {
   const Frame frame = *pending_;
   pending_.reset();
   return frame;
@@ -148,7 +148,7 @@ void Stream::restore(const Frame& frame) noexcept {
   renew();
 }
 
-void Stream::tell_presented(const Frame& frame, const Presented& how) noexcept {
+[[gnu::hot]] void Stream::tell_presented(const Frame& frame, const Presented& how) noexcept {
   if (frame.sequence < presented_) return;
   presented_ = frame.sequence;
   owner_.on_presented(*this, frame, how);

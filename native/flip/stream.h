@@ -110,7 +110,7 @@ public:
 
 private:
   void on_ready(uint32_t events) noexcept override; // the fence signalled
-  void make_pending(Frame frame) noexcept;
+  void make_pending(Frame& frame) noexcept;
   void drop_waiting() noexcept;
 
   uint32_t id_;

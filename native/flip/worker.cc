@@ -33,7 +33,7 @@ bool Worker::push(const Job& job) noexcept {
   return true;
 }
 
-std::optional<Job> Worker::pop() noexcept {
+[[gnu::hot]] std::optional<Job> Worker::pop() noexcept {
   const std::optional<Job> job = done_.pop();
   if (job) --under_way_;
   return job;

@@ -25,7 +25,7 @@ bool clip_axis(int32_t& at, uint32_t& length, uint32_t& from, uint32_t& span, in
 
 } // namespace
 
-bool clip(flip::Placement& place, const flip::Rect& area) noexcept {
+[[gnu::hot]] bool clip(flip::Placement& place, const flip::Rect& area) noexcept {
   return clip_axis(place.x, place.w, place.src_x, place.src_w, area.x1, area.x2) &&
          clip_axis(place.y, place.h, place.src_y, place.src_h, area.y1, area.y2);
 }

@@ -127,18 +127,16 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
     take(i, base::now_ns()); // a fifo may have room now
 }
 
-void SocketGuest::on_ready(uint32_t) noexcept {
-  const int64_t now = base::now_ns();
+[[gnu::hot]] void SocketGuest::on_ready(uint32_t) noexcept {
   for (uint32_t plane = 0; plane < plane_count_; ++plane)
-    take(plane, now);
-  engine_.signaller().flush();
+    take(plane, engine_.round_ns());
 }
 
-void SocketGuest::on_room(flip::Stream& stream) noexcept {
-  take(plane_of(stream), base::now_ns());
+[[gnu::hot]] void SocketGuest::on_room(flip::Stream& stream) noexcept {
+  take(plane_of(stream), base::now_ns()); // a commit came between, and took its time
 }
 
-void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
+[[gnu::hot]] void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
   flip::Stream& stream = *streams_[plane];
   const bool fifo = stream.mode() == flip::PresentMode::fifo;
   if (fifo && !stream.has_room()) return;
@@ -187,8 +185,8 @@ void SocketGuest::take(uint32_t plane, int64_t now) noexcept {
   stream.submit(frame, std::move(fence));
 }
 
-scanoutd_code SocketGuest::check(uint32_t plane, const scanoutd_flip_entry& entry,
-                                 uint64_t announced) noexcept {
+[[gnu::hot]] scanoutd_code SocketGuest::check(uint32_t plane, const scanoutd_flip_entry& entry,
+                                              uint64_t announced) noexcept {
   if (entry.sequence != announced || entry.sequence > largest_sequence) return SCANOUTD_BAD_SEQUENCE;
   if (entry.sequence <= last_sequence_[plane]) return SCANOUTD_BAD_SEQUENCE;
   if ((entry.flags & ~known_flags) != 0 || entry.reserved != 0) return SCANOUTD_BAD_MESSAGE;
@@ -205,7 +203,8 @@ scanoutd_code SocketGuest::check(uint32_t plane, const scanoutd_flip_entry& entr
   return entry.damage_count > SCANOUTD_MAX_DAMAGE ? SCANOUTD_BAD_RECT : SCANOUTD_OK;
 }
 
-scanoutd_code SocketGuest::make_frame(const scanoutd_flip_entry& entry, flip::Frame& frame) noexcept {
+[[gnu::hot]] scanoutd_code SocketGuest::make_frame(const scanoutd_flip_entry& entry,
+                                                   flip::Frame& frame) noexcept {
   frame.sequence = entry.sequence;
   if ((entry.flags & SCANOUTD_FLIP_HIDE) != 0) {
     frame.has_buffer = false;
@@ -239,7 +238,8 @@ scanoutd_code SocketGuest::make_frame(const scanoutd_flip_entry& entry, flip::Fr
   return SCANOUTD_OK;
 }
 
-void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, int error) noexcept {
+[[gnu::cold]] void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code,
+                                       int error) noexcept {
   stats_[plane].refused.fetch_add(1, std::memory_order_relaxed);
   scanoutd_flip_feedback& feedback = feedback_[plane];
   feedback.refused = sequence;
@@ -250,14 +250,14 @@ void SocketGuest::refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, 
 }
 
 // An entry that was taken and refused: its buffer is the guest's again, once no other frame has it.
-void SocketGuest::done_with(uint32_t id, uint64_t sequence) noexcept {
+[[gnu::cold]] void SocketGuest::done_with(uint32_t id, uint64_t sequence) noexcept {
   if (id >= SCANOUTD_MAX_BUFFERS || sequence > largest_sequence) return;
   Buffer& buffer = buffers_[id];
   buffer.newest_use = std::max(buffer.newest_use, sequence);
   if (buffer.uses == 0) shared(page_.get().released[id]).store(buffer.newest_use, std::memory_order_release);
 }
 
-void SocketGuest::publish(uint32_t plane) noexcept {
+[[gnu::hot]] void SocketGuest::publish(uint32_t plane) noexcept {
   scanoutd_flip_feedback& feedback = feedback_[plane];
   scanoutd_flip_feedback& there = page_.get().slots[plane].feedback;
   // A seqlock with our own counter: the guest can scribble on its copy, never on our idea of it.
@@ -268,8 +268,8 @@ void SocketGuest::publish(uint32_t plane) noexcept {
   shared(there.lock).store(feedback.lock, std::memory_order_release);
 }
 
-void SocketGuest::on_presented(flip::Stream& stream, const flip::Frame& frame,
-                               const flip::Presented& how) noexcept {
+[[gnu::hot]] void SocketGuest::on_presented(flip::Stream& stream, const flip::Frame& frame,
+                                            const flip::Presented& how) noexcept {
   const uint32_t plane = plane_of(stream);
   scanoutd_flip_feedback& feedback = feedback_[plane];
   feedback.flags =
@@ -288,11 +288,12 @@ void SocketGuest::on_presented(flip::Stream& stream, const flip::Frame& frame,
   engine_.signaller().add(release_.get());
 }
 
-void SocketGuest::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
+[[gnu::hot]] void SocketGuest::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
   if (frame.has_buffer) ++buffers_[frame.buffer].uses;
 }
 
-void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame, bool superseded) noexcept {
+[[gnu::hot]] void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame,
+                                           bool superseded) noexcept {
   const uint32_t plane = plane_of(stream);
   if (superseded && frame.sequence != last_sequence_[plane]) {
     ++feedback_[plane].superseded;
@@ -316,7 +317,7 @@ void SocketGuest::on_unrouted(flip::Stream& stream) noexcept {
   engine_.tell({flip::Notice::Type::unrouted, 0, 0, stream.id(), 0, 1, frame.sequence});
 }
 
-uint32_t SocketGuest::plane_of(const flip::Stream& stream) const noexcept {
+[[gnu::hot]] uint32_t SocketGuest::plane_of(const flip::Stream& stream) const noexcept {
   return stream.id() - streams_[0]->id();
 }
 

@@ -8,15 +8,21 @@
 namespace scanout::kms {
 
 AtomicRequest::AtomicRequest(size_t max_objects, size_t max_properties)
-    : objects_(max_objects), counts_(max_objects), properties_(max_properties), values_(max_properties) {}
+    : memory_(max_objects + (max_properties + 1) / 2 + max_properties) {
+  auto* const words = reinterpret_cast<uint32_t*>(memory_.data());
+  objects_ = {words, max_objects};
+  counts_ = {words + max_objects, max_objects};
+  properties_ = {words + 2 * max_objects, max_properties};
+  values_ = {memory_.data() + max_objects + (max_properties + 1) / 2, max_properties};
+}
 
-void AtomicRequest::clear() noexcept {
+[[gnu::hot]] void AtomicRequest::clear() noexcept {
   object_count_ = 0;
   property_count_ = 0;
   error_ = 0;
 }
 
-void AtomicRequest::add(uint32_t object, uint32_t property, uint64_t value) noexcept {
+[[gnu::hot]] void AtomicRequest::add(uint32_t object, uint32_t property, uint64_t value) noexcept {
   if (error_ != 0) return;
   if (object == 0 || property == 0) {
     error_ = -ENOENT;
@@ -54,7 +60,7 @@ void AtomicRequest::rewind(size_t mark) noexcept {
   if ((mark & 1) == 0) error_ = 0;
 }
 
-int AtomicRequest::commit(int fd, uint32_t flags, uint64_t user_data) noexcept {
+[[gnu::hot]] int AtomicRequest::commit(int fd, uint32_t flags, uint64_t user_data) noexcept {
   if (error_ != 0) return error_;
   // Not drmModeAtomicCommit: it copies and sorts the request, which allocates.
   drm_mode_atomic atomic{};

@@ -18,6 +18,8 @@ namespace scanout::kms {
 class AtomicRequest {
 public:
   explicit AtomicRequest(size_t max_objects = 64, size_t max_properties = 512);
+  AtomicRequest(const AtomicRequest&) = delete;
+  AtomicRequest& operator=(const AtomicRequest&) = delete;
 
   /// Drops everything, the sticky failure too.
   void clear() noexcept;
@@ -49,10 +51,12 @@ public:
   int commit(int fd, uint32_t flags, uint64_t user_data) noexcept;
 
 private:
-  std::vector<uint32_t> objects_;
-  std::vector<uint32_t> counts_; // properties per entry of objects_
-  std::vector<uint32_t> properties_;
-  std::vector<uint64_t> values_;
+  // One block: the few entries of a flip lie on as few pages as may be.
+  std::vector<uint64_t> memory_;
+  std::span<uint32_t> objects_;
+  std::span<uint32_t> counts_; // properties per entry of objects_
+  std::span<uint32_t> properties_;
+  std::span<uint64_t> values_;
   size_t object_count_ = 0;
   size_t property_count_ = 0;
   int error_ = 0;

@@ -51,7 +51,7 @@ int parse_one(uint32_t type, const std::byte* data, size_t size, EventHandler& h
 
 } // namespace
 
-int parse_events(const std::byte* data, size_t size, EventHandler& handler) noexcept {
+[[gnu::hot]] int parse_events(const std::byte* data, size_t size, EventHandler& handler) noexcept {
   int count = 0;
   while (size >= sizeof(drm_event)) {
     drm_event header;
@@ -66,7 +66,7 @@ int parse_events(const std::byte* data, size_t size, EventHandler& handler) noex
   return count;
 }
 
-int read_events(int fd, EventHandler& handler) noexcept {
+[[gnu::hot]] int read_events(int fd, EventHandler& handler) noexcept {
   std::byte buffer[read_size];
   for (;;) {
     const ssize_t size = read(fd, buffer, sizeof buffer);
