@@ -36,8 +36,9 @@ void Epoll::remove(int fd) noexcept {
   timespec timeout{};
   if (deadline_ns >= 0) timeout = to_timespec(std::max<int64_t>(0, deadline_ns - now_ns()));
   const int count = epoll_pwait2(fd_.get(), events_, batch, deadline_ns >= 0 ? &timeout : nullptr, nullptr);
-  if (count < 0) return -errno;
+  const int error = errno;
   woke_ns_ = now_ns();
+  if (count < 0) return -error;
   for (int i = 0; i < count; ++i)
     static_cast<Pollable*>(events_[i].data.ptr)->on_ready(events_[i].events);
   return count;

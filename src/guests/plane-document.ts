@@ -1,7 +1,7 @@
 /** How a guest's plane is told in `scanoutctl guests`, the same for every kind. */
 import type { GuestPlaneDocument } from '../api/documents.js';
-import { formatName } from '../kms/planner.js';
 import type { GuestPlaneStats } from '../native/guests.js';
+import { formatName } from '../native/kms.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { GuestBuffer, GuestPlane, PlaneShown } from './guest.js';
 
@@ -21,7 +21,7 @@ export function planeDocument(
     reason: how.reason,
     plane: how.plane,
     present,
-    fourcc: buffer === null ? null : formatName(buffer.layout.fourcc, 0n),
+    fourcc: buffer === null ? null : formatName(buffer.layout.fourcc),
     modifier: buffer === null ? null : `0x${buffer.layout.modifier.toString(16)}`,
     flips: stats?.flips ?? 0,
     superseded: stats?.superseded ?? 0,
