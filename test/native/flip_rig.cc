@@ -52,8 +52,20 @@ FakeCard::FakeCard()
   writer_.reset(ends[1]);
 }
 
+void FakeCard::set_other(std::function<int(unsigned long, void*)> other) {
+  const std::lock_guard lock(mutex_);
+  other_ = std::move(other);
+}
+
 int FakeCard::answer(unsigned long request, void* argument) {
-  if (request != DRM_IOCTL_MODE_ATOMIC) return EINVAL;
+  if (request != DRM_IOCTL_MODE_ATOMIC) {
+    std::function<int(unsigned long, void*)> other;
+    {
+      const std::lock_guard lock(mutex_);
+      other = other_;
+    }
+    return other ? other(request, argument) : EINVAL;
+  }
   const auto& atomic = *static_cast<const drm_mode_atomic*>(argument);
   std::function<int(uint32_t, const drm_mode_atomic&)> verdict;
   {

@@ -33,6 +33,9 @@ public:
   [[nodiscard]] int commits(uint32_t flags_set = 0) const; // accepted or not, with all of these flags
   /// The framebuffer of the newest commit to the plane, 0 when there was none.
   [[nodiscard]] uint64_t framebuffer(uint32_t plane) const;
+  /// The errno of any other ioctl than a commit, of any file; EINVAL without it. Runs on the thread that
+  /// makes it.
+  void set_other(std::function<int(unsigned long request, void* argument)> other);
   /// A descriptor for the next out-fence; taken over.
   void give_fence(base::UniqueFd fence);
 
@@ -52,6 +55,7 @@ private:
   std::vector<uint32_t> flags_;
   std::map<uint32_t, uint64_t> framebuffers_;
   std::function<int(uint32_t, const drm_mode_atomic&)> verdict_;
+  std::function<int(unsigned long, void*)> other_;
   base::UniqueFd fence_;
   FakeIoctl ioctl_; // last: it calls into the others
 };

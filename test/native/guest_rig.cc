@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -13,13 +14,13 @@
 
 namespace scanout::test {
 
-static std::atomic<bool> pretend{false};
+static std::atomic<const char*> pretended{nullptr}; // what procfs says of an eventfd
 
-FakeSyncFiles::FakeSyncFiles() {
-  pretend = true;
+FakeFiles::FakeFiles(const char* name) {
+  pretended = name;
 }
-FakeSyncFiles::~FakeSyncFiles() {
-  pretend = false;
+FakeFiles::~FakeFiles() {
+  pretended = nullptr;
 }
 
 GuestRig::GuestRig(Rig& rig, uint32_t first_stream, uint32_t planes, uint32_t first_plane, uint32_t first_fb)
@@ -146,8 +147,9 @@ extern "C" __attribute__((visibility("default"))) ssize_t readlink(const char* p
                                                                    size_t room) noexcept {
   const ssize_t size = syscall(SYS_readlink, path, target, room);
   constexpr char real[] = "anon_inode:[eventfd]";
-  constexpr char wanted[] = "anon_inode:sync_file";
-  if (!scanout::test::pretend || size < 0 || std::strncmp(target, real, sizeof real - 1) != 0) return size;
-  std::memcpy(target, wanted, sizeof wanted - 1);
-  return sizeof wanted - 1;
+  const char* wanted = scanout::test::pretended;
+  if (wanted == nullptr || size < 0 || std::strncmp(target, real, sizeof real - 1) != 0) return size;
+  const size_t length = std::min(std::strlen(wanted), room);
+  std::memcpy(target, wanted, length);
+  return static_cast<ssize_t>(length);
 }

@@ -9,13 +9,21 @@
 
 namespace scanout::test {
 
-/// While one lives, eventfds pass for sync_files: there is no other way to make one without a device.
-class FakeSyncFiles {
+/// While one lives, eventfds pass for other files, by their name in procfs: there is no other way to make
+/// such ones without a device.
+class FakeFiles {
 public:
-  FakeSyncFiles();
-  FakeSyncFiles(const FakeSyncFiles&) = delete;
-  FakeSyncFiles& operator=(const FakeSyncFiles&) = delete;
-  ~FakeSyncFiles();
+  explicit FakeFiles(const char* name);
+  FakeFiles(const FakeFiles&) = delete;
+  FakeFiles& operator=(const FakeFiles&) = delete;
+  ~FakeFiles();
+};
+
+struct FakeSyncFiles : FakeFiles {
+  FakeSyncFiles() : FakeFiles("anon_inode:sync_file") {}
+};
+struct FakeVfioFiles : FakeFiles {
+  FakeVfioFiles() : FakeFiles("anon_inode:[vfio-device]") {}
 };
 
 constexpr uint32_t guest_size = 256; // width and height of buffers and area
