@@ -20,6 +20,11 @@ namespace {
 // Half a second of them at 60 Hz: then the device is taken for gone.
 constexpr uint32_t most_failures = 30;
 
+// Where a picture that is smaller than its area begins, to stand in the middle of it.
+int32_t middle(int32_t begin, int32_t end, uint32_t size) noexcept {
+  return begin + static_cast<int32_t>(std::max<int64_t>(0, int64_t{end} - begin - size) / 2);
+}
+
 bool is_gone(int error) noexcept {
   return error == ENODEV || error == ENXIO || error == EBADF || error == ENOTTY;
 }
@@ -204,6 +209,12 @@ void VfioGuest::show(uint32_t index, uint32_t slot, const VfioPlane& seen, const
                      int64_t now) noexcept {
   Plane& plane = planes_[index];
   Buffer& buffer = buffers_[slot];
+  if (index == 0 && (plane.newest.width != seen.width || plane.newest.height != seen.height)) {
+    // The pointer is where it was in a picture that stands elsewhere now.
+    planes_[1].fresh = true;
+    base_width_ = seen.width;
+    base_height_ = seen.height;
+  }
   flip::Frame frame;
   frame.sequence = ++plane.sequence;
   frame.buffer = slot;
@@ -212,8 +223,8 @@ void VfioGuest::show(uint32_t index, uint32_t slot, const VfioPlane& seen, const
   frame.kick_ns = frame.ready_ns = now;
   frame.place = {.src_w = seen.width << 16,
                  .src_h = seen.height << 16,
-                 .x = area_.x1 + seen.x,
-                 .y = area_.y1 + seen.y,
+                 .x = middle(area_.x1, area_.x2, base_width_) + seen.x,
+                 .y = middle(area_.y1, area_.y2, base_height_) + seen.y,
                  .w = seen.width,
                  .h = seen.height,
                  .hot_x = seen.hot_x,

@@ -133,6 +133,7 @@ private:
   std::unique_ptr<VfioRegion> region_;
   int32_t former_canvas_ = -1;
   flip::Rect area_;
+  uint32_t base_width_ = 0, base_height_ = 0; // of the primary plane's newest frame
   uint32_t crtc_id_ = 0;
   flip::VblankClock clock_;
   flip::Margin margin_;
