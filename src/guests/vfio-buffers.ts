@@ -30,7 +30,10 @@ interface Kept extends GuestBuffer {
 }
 
 export class VfioBuffers {
+  /** By slot. */
   private readonly kept = new Map<number, Kept>();
+  /** Those that go, when they are gone. */
+  private readonly freeing = new Map<number, Promise<void>>();
 
   constructor(
     private readonly card: CardDevice,
@@ -53,10 +56,14 @@ export class VfioBuffers {
   /** Imports a dma-buf that a plane shows. Throws a VfioPlaneError, or a SystemError of the driver. */
   async add(guest: Guest, native: VfioGuest, plane: number, shape: VfioPlane): Promise<void> {
     const layout = layoutOf(shape);
-    // The driver counts no reference for a second descriptor of one id.
-    const former = [...this.kept.values()].find((one) => one.plane === plane && one.dmabufId === shape.id);
-    if (former !== undefined) await this.remove(guest, native, former);
-    await this.makeRoom(guest, native, plane);
+    // Some drivers count no reference for a second descriptor of one id: the first must be closed by then.
+    const former = [...this.kept.values()].find(({ dmabufId }) => dmabufId === shape.id);
+    if (former !== undefined) {
+      const freed = this.freeing.get(former.id);
+      if (freed === undefined) throw new VfioPlaneError(`dma-buf ${shape.id} has another layout already`);
+      await freed;
+    }
+    this.makeRoom(guest, native, plane);
     const fd = this.device.dmaBuf(shape.id);
     try {
       checkSize(layout, dmaBufSize(fd));
@@ -79,7 +86,7 @@ export class VfioBuffers {
       canvases.push({ slot, memfd, dmabuf });
     }
     await native.setRegion(shape, canvases);
-    for (const one of former) await this.remove(guest, native, one);
+    for (const one of former) this.remove(guest, native, one);
   }
 
   private async keep(
@@ -128,17 +135,22 @@ export class VfioBuffers {
     throw new VfioPlaneError(`more than ${SLOTS} buffers at a time`);
   }
 
-  private async makeRoom(guest: Guest, native: VfioGuest, plane: number): Promise<void> {
-    const own = [...this.kept.values()].filter((one) => one.plane === plane);
-    const [oldest] = own;
-    if (own.length >= MOST_KEPT && oldest !== undefined) await this.remove(guest, native, oldest);
+  private makeRoom(guest: Guest, native: VfioGuest, plane: number): void {
+    const own = [...this.kept.values()].filter((one) => one.plane === plane && !this.freeing.has(one.id));
+    if (own.length < MOST_KEPT) return;
+    const { newestBuffer } = native.stats(plane);
+    const oldest = own.find(({ id }) => id !== newestBuffer);
+    if (oldest !== undefined) this.remove(guest, native, oldest);
   }
 
-  private async remove(guest: Guest, native: VfioGuest, buffer: Kept): Promise<void> {
-    // Not awaited to its end while it may be on the screen: its successor is still to come.
-    const retired = native.retireBuffer(buffer.id).then(() => this.shadows.forget(guest, buffer.id));
-    const freed = retired.then(() => this.free(buffer));
-    freed.catch(() => {}); // the engine was closed meanwhile; freeAll follows
+  /** Not waited for, as it may be on the screen: its successor is still to come. */
+  private remove(guest: Guest, native: VfioGuest, buffer: Kept): void {
+    const freed = native
+      .retireBuffer(buffer.id)
+      .then(() => this.shadows.forget(guest, buffer.id))
+      .then(() => this.free(buffer))
+      .catch(() => {}); // the engine was closed meanwhile; freeAll follows
+    this.freeing.set(buffer.id, freed);
   }
 
   /** After the native half has left: nothing shows any of them. */
@@ -148,6 +160,7 @@ export class VfioBuffers {
 
   private free(buffer: Kept): void {
     if (!this.kept.delete(buffer.id)) return;
+    this.freeing.delete(buffer.id);
     buffer.imported?.release();
     for (const fd of buffer.fds) fd.close();
     buffer.memfd?.close();

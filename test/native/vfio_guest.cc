@@ -3,6 +3,7 @@
 #include <linux/vfio.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
