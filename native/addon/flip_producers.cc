@@ -3,6 +3,7 @@
 
 #include "addon/addon.h"
 #include "addon/flip.h"
+#include "base/clock.h"
 #include "flip/picture.h"
 
 namespace scanout::addon {
@@ -83,7 +84,9 @@ public:
       const uint32_t height = to_u32(info[2], "height");
       frame.place = {.src_w = width << 16, .src_h = height << 16, .w = width, .h = height};
       return post_simple(info.Env(), holder.engine_object(), "show",
-                         "framebuffer " + std::to_string(frame.fb_id), [&stream, frame](flip::Engine&) {
+                         "framebuffer " + std::to_string(frame.fb_id),
+                         [&stream, frame](flip::Engine&) mutable {
+                           frame.kick_ns = frame.ready_ns = base::now_ns();
                            stream.submit(frame);
                            return 0;
                          });
