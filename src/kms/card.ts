@@ -34,6 +34,8 @@ const REQUIRED_PLANE_PROPERTIES = [
 ] as const;
 const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y', 'rotation'] as const;
 
+let nextStream = 1;
+
 /** What a card tells the daemon. */
 export interface CardEvents {
   /** Outputs came, went, were lit or went dark. */
@@ -51,7 +53,6 @@ export class Card {
   private readonly lighting: Lighting;
   private readonly knownCrtcs = new Set<number>();
   private virtualCrtcs = 0;
-  private nextStream = 1;
   private scanning: Promise<void> = Promise.resolve();
 
   constructor(
@@ -79,10 +80,10 @@ export class Card {
     return this.device.path;
   }
 
-  /** Ids for `count` streams in a row. */
+  /** Ids for `count` streams in a row, which no other card has: flips are counted by them. */
   newStreams(count: number): number {
-    const first = this.nextStream;
-    this.nextStream += count;
+    const first = nextStream;
+    nextStream += count;
     return first;
   }
 
