@@ -1,7 +1,7 @@
 /** The D-Bus front end: `org.scanoutd1` on the system bus where there is one, and always on a socket of its own. */
 import { writeSync } from 'node:fs';
 import type { Config } from '../config/config.js';
-import { createMemfd } from '../native/base.js';
+import { createMemfd, type Fd } from '../native/base.js';
 import {
   Bus,
   BusServer,
@@ -130,6 +130,15 @@ export class DbusFrontend {
           handler: ([guest], caller) =>
             answer(async () => {
               await manager.unassign(caller, text(guest));
+              return [];
+            }),
+        },
+        AttachQemu: {
+          in: 'sh',
+          inNames: ['guest', 'socket'],
+          handler: ([guest, socket], caller) =>
+            answer(async () => {
+              await manager.attachQemu(caller, text(guest), socket as Fd);
               return [];
             }),
         },

@@ -1,9 +1,13 @@
 /** What the control API can do, in plain TypeScript. Front ends (dbus.ts) describe it to their callers. */
 import { EventEmitter } from 'node:events';
+import type { GuestKindName } from '../config/config.js';
+import { GUEST_NAME } from '../config/guest-schema.js';
+import { AdmissionError } from '../guests/kind.js';
 import { AssignError, type GuestManager } from '../guests/manager.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
 import { takeScreenshot } from '../kms/screenshot.js';
+import type { Fd } from '../native/base.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { AssignRequest, ScreenshotDocument, StatusDocument } from './documents.js';
@@ -15,6 +19,9 @@ export interface Caller {
   uid: number;
   pid: number;
 }
+
+/** Hands a connection (taken over) to a kind of guest. Rejects with an AdmissionError. */
+export type AttachTo = (kind: GuestKindName, name: string, socket: Fd) => Promise<void>;
 
 interface ManagerEvents {
   changed: [what: 'outputs' | 'guests'];
@@ -32,6 +39,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
     private readonly log: Log,
     private readonly configPath: () => string | null,
     private readonly refresh: () => void,
+    private readonly attachTo: AttachTo,
   ) {
     super();
   }
@@ -60,6 +68,14 @@ export class Manager extends EventEmitter<ManagerEvents> {
 
   async unassign(caller: Caller, guest: string): Promise<void> {
     await this.change(caller, 'unassign', { guest }, () => this.guests.unassign(guest));
+  }
+
+  /** A connection to the D-Bus display of a QEMU, which has the other end; taken over. */
+  async attachQemu(caller: Caller, guest: string, socket: Fd): Promise<void> {
+    if (!GUEST_NAME.test(guest)) {
+      throw new ApiError('InvalidArgument', `${guest} is no name: 1 to 63 letters, digits, ".", "_" and "-"`);
+    }
+    await this.change(caller, 'attach', { guest, kind: 'qemu' }, () => this.attachTo('qemu', guest, socket));
   }
 
   async screenshot(caller: Caller, name: string): Promise<{ png: Uint8Array; document: ScreenshotDocument }> {
@@ -104,7 +120,8 @@ export class Manager extends EventEmitter<ManagerEvents> {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.log.audit(event, { ...caller, ...details, result: message });
-      if (error instanceof AssignError) throw new ApiError('InvalidArgument', message);
+      if (error instanceof AssignError || error instanceof AdmissionError)
+        throw new ApiError('InvalidArgument', message);
       throw error;
     }
   }

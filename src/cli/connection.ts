@@ -9,6 +9,8 @@ export interface Connection {
   describe(): Promise<StatusDocument>;
   assign(guest: string, request: AssignRequest): Promise<void>;
   unassign(guest: string): Promise<void>;
+  /** `socket` (borrowed): QEMU has the other end. */
+  attachQemu(guest: string, socket: Fd): Promise<void>;
   screenshot(output: string): Promise<{ png: Buffer; document: ScreenshotDocument }>;
   close(): void;
 }
@@ -75,6 +77,9 @@ export function connectionOver(client: BusClient, target: BusTarget): Connection
     },
     unassign: async (guest) => {
       await call('Unassign', 's', guest);
+    },
+    attachQemu: async (guest, socket) => {
+      await call('AttachQemu', 'sh', guest, socket);
     },
     screenshot: async (output) => {
       const [fd, text] = await call('Screenshot', 's', output);

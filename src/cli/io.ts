@@ -2,6 +2,7 @@
 import { writeFileSync, writeSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { isatty } from 'node:tty';
+import type { Fd } from '../native/base.js';
 import { type BusTarget, type Connection, connect } from './connection.js';
 import { ended, type TopTerminal } from './top.js';
 
@@ -12,6 +13,8 @@ export interface Io {
   out(data: string | Buffer): void;
   error(text: string): void;
   connect(target: BusTarget): Promise<Connection>;
+  /** Has the QEMU whose QMP monitor listens at `monitor` serve its display on a new connection; gives our end. */
+  openQemuDisplay(monitor: string): Promise<Fd>;
   /** Throws the system's error. */
   writeFile(path: string, data: Buffer): void;
   terminal: TopTerminal;
@@ -27,6 +30,11 @@ export function processIo(): Io {
     out,
     error: (text) => writeAll(2, Buffer.from(text)),
     connect,
+    openQemuDisplay: async (monitor) => {
+      // Loaded only now: help and `check` work without the native part.
+      const { openQemuDisplay } = await import('../guests/qmp.js');
+      return (await openQemuDisplay(monitor)).socket;
+    },
     writeFile: (path, data) => writeFileSync(path, data),
     terminal: {
       live: isTerminal && process.env.TERM !== 'dumb',

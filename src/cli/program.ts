@@ -2,6 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { AssignRequest, GuestDocument, StatusDocument } from '../api/documents.js';
 import { jsonSchemaText } from '../config/json-schema.js';
+import type { Fd } from '../native/base.js';
 import { checkConfig, formatCheck } from './check.js';
 import { type Connection, chooseBus, DEFAULT_BUS } from './connection.js';
 import { CliError, EXIT, type ExitCode, formatError } from './errors.js';
@@ -78,6 +79,7 @@ function buildProgram(io: Io, exitWith: (code: ExitCode) => void): Command {
   };
   addShowCommands(program, io, withDaemon);
   addChangeCommands(program, io, withDaemon);
+  addQemu(program, io, withDaemon);
   addScreenshot(program, io, withDaemon);
   addTop(program, io, withDaemon);
   addCheck(program, io, exitWith);
@@ -162,6 +164,40 @@ function addChangeCommands(program: Command, io: Io, withDaemon: WithDaemon): vo
     .action(async (name: string, options: JsonOption) => {
       await change(name, options, (daemon) => daemon.unassign(name));
     });
+}
+
+function addQemu(program: Command, io: Io, withDaemon: WithDaemon): void {
+  const qemu = program.command('qemu').description('show virtual machines that QEMU runs');
+  command(qemu, 'attach', "show a running QEMU's screen by its D-Bus display (-display dbus,p2p=on)", [
+    [
+      'scanoutctl qemu attach tv --qmp /run/tv.qmp',
+      'its first console as guest tv, others as tv.1 and so on',
+    ],
+  ])
+    .argument('<guest>', 'name of the guest')
+    .requiredOption('--qmp <path>', 'socket of a QMP monitor that nobody else has open')
+    .action(async (name: string, options: JsonOption & { qmp: string }) => {
+      const status = await withDaemon(async (daemon) => {
+        const socket = await openDisplay(io, options.qmp);
+        try {
+          await daemon.attachQemu(name, socket);
+        } finally {
+          socket.close();
+        }
+        return daemon.describe();
+      });
+      const guest = guestAfter(status, name);
+      print(io, options, guest, () => (guest === null ? `${name}: not connected\n` : formatPlacement(guest)));
+    });
+}
+
+async function openDisplay(io: Io, monitor: string): Promise<Fd> {
+  try {
+    return await io.openQemuDisplay(monitor);
+  } catch (error) {
+    const advice = 'QEMU needs -display dbus,p2p=on and -qmp unix:PATH,server=on,wait=off.';
+    throw new CliError(EXIT.refused, `no display of QEMU: ${(error as Error).message}`, advice);
+  }
 }
 
 function addScreenshot(program: Command, io: Io, withDaemon: WithDaemon): void {

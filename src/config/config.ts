@@ -116,6 +116,7 @@ export interface QemuGuestConfig extends GuestCommon {
   socket: string | null;
   address: string | null;
   console: number;
+  scale: 'fit' | 'none';
 }
 
 /** A device of VFIO with a display plane. */
@@ -236,6 +237,7 @@ function resolveGuest(guest: GuestEntry, accounts: AccountLookup): GuestConfig {
         socket: guest.socket ?? null,
         address: guest.address ?? null,
         console: guest.console,
+        scale: guest.scale,
       };
     case 'vfio':
       if (guest.device === undefined) throw new TypeError(`guest ${guest.name} has no device`);

@@ -23,11 +23,12 @@ export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindNa
   outputs: ['virtio'],
   address: ['qemu'],
   console: ['qemu'],
+  scale: ['qemu'],
   device: ['vfio'],
   owner: ['vfio'],
 };
 
-const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
+export const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
 const presentMode = key(z.enum(PRESENT_MODES), '"mailbox", "fifo" or "async"', 'A present mode.');
 const outputName = key(
   text,
@@ -86,7 +87,7 @@ export const guest = key(
       socketPath,
       SOCKET_PATH,
       'Kind virtio: socket on which the virtual machine connects; absent: /run/scanoutd/NAME.sock. Kind qemu: socket ' +
-        'of a peer-to-peer connection to the display.',
+        'of a QMP monitor of the virtual machine, which is asked for a connection to its display.',
     ).optional(),
     address: key(
       text,
@@ -98,6 +99,11 @@ export const guest = key(
       `a whole number from 0 to ${MAX_CONSOLE}`,
       'Kind qemu: which console of the virtual machine is shown.',
     ).default(0),
+    scale: key(
+      z.enum(['fit', 'none']),
+      '"fit" or "none"',
+      'Kind qemu: show a picture of another size than the area as large as it can be, or as it is, in the middle.',
+    ).default('fit'),
     device: key(
       absolutePath,
       'an absolute path, such as "/sys/bus/mdev/devices/UUID"',

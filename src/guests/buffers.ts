@@ -48,19 +48,12 @@ export class GuestBuffers {
       throw error;
     }
   }
-
   private check(message: AddBuffer, fds: readonly Fd[]): Registered {
     const { buffer: id } = message;
     if (this.buffers.has(id)) throw new ProtocolError(Code.badBuffer, `buffer ${id} is in use`);
     if (this.buffers.size >= this.limit) {
       throw new ProtocolError(Code.busy, `a guest has at most ${this.limit} buffers here (max_buffers)`);
     }
-    const format = FORMATS.get(message.fourcc);
-    if (format === undefined) {
-      throw new ProtocolError(Code.badFormat, `fourcc 0x${message.fourcc.toString(16)} is unknown`);
-    }
-    const sizes = fds.map((fd, i) => sizeOf(fd, i));
-    checkLayout(message, format, sizes);
     const layout: BufferLayout = {
       width: message.width,
       height: message.height,
@@ -69,28 +62,8 @@ export class GuestBuffers {
       strides: message.strides.slice(0, message.planeCount),
       offsets: message.offsets.slice(0, message.planeCount),
     };
-    const imported = this.import(layout, fds, format);
-    return { id, layout, fds, retiring: false, ...imported };
+    return { id, layout, fds, retiring: false, ...importBuffer(this.device, layout, fds) };
   }
-
-  /** What the display refuses can still be copied, if its pixels can be read. */
-  private import(
-    layout: BufferLayout,
-    fds: readonly Fd[],
-    format: PixelFormat,
-  ): Pick<Registered, 'imported' | 'framebuffer' | 'reason' | 'errno'> {
-    try {
-      const imported = this.device.importBuffer(fds, layout);
-      return { imported, framebuffer: imported.id, reason: '', errno: 0 };
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      if (isLinear(layout.modifier) && format.convertible) {
-        return { imported: null, framebuffer: 0, reason: `import: ${error.message}`, errno: error.errno };
-      }
-      throw new ImportError(error.message, error.errno);
-    }
-  }
-
   /** Resolves when nothing shows the buffer any more; `unread` ends its copying. Throws a ProtocolError. */
   async remove(native: SocketGuest, id: number, unread: () => Promise<void>): Promise<void> {
     const buffer = this.buffers.get(id);
@@ -132,6 +105,32 @@ export function discard(fd: Fd): void {
   else fd.close();
 }
 
+/** What came of an import. */
+export type Imported = Pick<Registered, 'imported' | 'framebuffer' | 'reason' | 'errno'>;
+
+/**
+ * Checks a layout against its dma-bufs (borrowed), then makes a framebuffer of them. What the display refuses can still be
+ * copied, if its pixels can be read. Throws a ProtocolError.
+ */
+export function importBuffer(device: CardDevice, layout: BufferLayout, fds: readonly Fd[]): Imported {
+  const format = FORMATS.get(layout.fourcc);
+  if (format === undefined) {
+    throw new ProtocolError(Code.badFormat, `fourcc 0x${layout.fourcc.toString(16)} is unknown`);
+  }
+  const sizes = fds.map((fd, i) => sizeOf(fd, i));
+  checkLayout(layout, format, sizes);
+  try {
+    const imported = device.importBuffer(fds, layout);
+    return { imported, framebuffer: imported.id, reason: '', errno: 0 };
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    if (isLinear(layout.modifier) && format.convertible) {
+      return { imported: null, framebuffer: 0, reason: `import: ${error.message}`, errno: error.errno };
+    }
+    throw new ImportError(error.message, error.errno);
+  }
+}
+
 function isLinear(modifier: bigint): boolean {
   return modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
 }
@@ -141,9 +140,10 @@ function sizeOf(fd: Fd, index: number): number {
   return dmaBufSize(fd);
 }
 
-function checkLayout(message: AddBuffer, format: PixelFormat, sizes: readonly number[]): void {
-  const { planeCount, width, height } = message;
-  const linear = isLinear(message.modifier);
+function checkLayout(layout: BufferLayout, format: PixelFormat, sizes: readonly number[]): void {
+  const { width, height } = layout;
+  const planeCount = layout.strides.length;
+  const linear = isLinear(layout.modifier);
   // Modifiers may add planes of their own, such as compression data; their layout is the driver's to check.
   if (linear ? planeCount !== format.planeCount : planeCount < format.planeCount) {
     const text = `${format.name} has ${format.planeCount} memory planes, got ${planeCount}`;
@@ -151,8 +151,8 @@ function checkLayout(message: AddBuffer, format: PixelFormat, sizes: readonly nu
   }
   for (let plane = 0; plane < planeCount; plane++) {
     const size = sizes[sizes.length === 1 ? 0 : plane] ?? 0;
-    const stride = message.strides[plane] ?? 0;
-    const offset = message.offsets[plane] ?? 0;
+    const stride = layout.strides[plane] ?? 0;
+    const offset = layout.offsets[plane] ?? 0;
     const needs = linear
       ? planeNeeds(format.fourcc, plane, width, height, stride, offset)
       : { stride: 1, bytes: offset + 1 };

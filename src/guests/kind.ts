@@ -1,6 +1,7 @@
 /** What a kind of guest is to the daemon, and what the daemon is to it. */
 import type { Config, GuestKindName } from '../config/config.js';
 import type { Card } from '../kms/card.js';
+import type { Fd } from '../native/base.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { Guest } from './guest.js';
@@ -38,6 +39,8 @@ export interface GuestKind {
   start(config: Config): Promise<void>;
   /** Another configuration is in force. Guests that it does not change are not disturbed. */
   reload(config: Config): Promise<void>;
+  /** A caller of the control API hands a connection over (taken over). Absent: the kind has none. Throws an AdmissionError. */
+  attach?(name: string, socket: Fd): Promise<void>;
   /** Lets no more in. Resolves when every guest of the kind has left its planes. */
   stop(): Promise<void>;
 }

@@ -4,17 +4,17 @@ import { dirname } from 'node:path';
 import { DbusFrontend } from '../api/dbus.js';
 import { Manager } from '../api/manager.js';
 import { VERSION } from '../cli/version.js';
-import type { Config } from '../config/config.js';
+import type { Config, GuestKindName } from '../config/config.js';
 import { diffConfig, formatChange } from '../config/diff.js';
 import { loadConfig } from '../config/load.js';
 import { takesCard } from '../config/match.js';
 import { ConfigError, formatProblem } from '../config/problems.js';
-import type { GuestKind } from '../guests/kind.js';
+import { AdmissionError, type GuestKind } from '../guests/kind.js';
 import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
-import { isSystemError } from '../native/base.js';
+import { type Fd, isSystemError } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
 import type { Log, Logger } from './log.js';
@@ -67,6 +67,7 @@ export class Daemon {
       logs,
       () => setup.configPath,
       () => this.drainRecords(),
+      (kind, name, socket) => this.attach(kind, name, socket),
     );
     const host = { watchdogUsec, notify };
     this.watchdog = new Watchdog(host, () => this.cards.map(({ engine }) => engine), logs.module('watchdog'));
@@ -92,6 +93,12 @@ export class Daemon {
     const lit = this.litNames();
     notify(`READY=1\nSTATUS=${lit.length} outputs lit: ${lit.join(', ') || 'none'}`);
     this.log.info({ outputs: lit, socket: this.config.daemon.guestSocket }, 'ready');
+  }
+
+  private async attach(kind: GuestKindName, name: string, socket: Fd): Promise<void> {
+    const found = this.kinds[GUEST_KIND_ENTRIES.findIndex((entry) => entry.name === kind)];
+    if (found?.attach === undefined) throw new AdmissionError(`nobody attaches guests of kind "${kind}"`);
+    await found.attach(name, socket);
   }
 
   private litNames(): string[] {

@@ -5,6 +5,7 @@ import type { BusTarget, Connection } from '../../src/cli/connection.js';
 import { CliError, EXIT } from '../../src/cli/errors.js';
 import type { Io } from '../../src/cli/io.js';
 import { run } from '../../src/cli/program.js';
+import type { Fd } from '../../src/native/base.js';
 import { status } from '../fixtures/documents.js';
 
 interface World extends Io {
@@ -28,6 +29,7 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     describe: () => act(change.status ?? status(), 'describe'),
     assign: (guest: string, request: AssignRequest) => act(undefined, 'assign', guest, request),
     unassign: (guest: string) => act(undefined, 'unassign', guest),
+    attachQemu: (guest: string, socket: Fd) => act(undefined, 'attachQemu', guest, socket),
     screenshot: (output: string) => {
       const frames = [{ guest: 'tv', plane: 0, sequence: '17' }];
       const document = { output, width: 64, height: 48, how: 'writeback' as const, frames };
@@ -51,6 +53,11 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     connect: async (target: BusTarget) => {
       calls.push(['connect', target]);
       return connection;
+    },
+    openQemuDisplay: async (monitor) => {
+      if (monitor.startsWith('/forbidden')) throw new Error(`${monitor}: no greeting`);
+      calls.push(['openQemuDisplay', monitor]);
+      return { close: () => calls.push(['closeSocket']) } as unknown as Fd;
     },
     writeFile: (path, data) => {
       if (path.startsWith('/forbidden')) {
@@ -125,6 +132,7 @@ const DOCUMENTS: { args: string[]; document: unknown }[] = [
   { args: ['guests', 'clock'], document: status().guests[1] },
   { args: ['assign', 'tv', 'HDMI-A-1'], document: status().guests[0] },
   { args: ['unassign', 'tv'], document: status().guests[0] },
+  { args: ['qemu', 'attach', 'tv', '--qmp', '/run/tv.qmp'], document: status().guests[0] },
 ];
 
 for (const { args, document } of DOCUMENTS) {
@@ -160,6 +168,18 @@ test('the bus is that of the option, else of the environment, else the default',
     socket('/run/scanoutd/bus'),
     { kind: 'system' },
   ]);
+});
+
+test('a display of QEMU is opened, handed over and let go', async () => {
+  const io = world();
+  assert.equal(await run(['qemu', 'attach', 'tv', '--qmp', '/run/tv.qmp'], io), EXIT.ok);
+  const names = io.calls.map(([name]) => name);
+  assert.deepEqual(names, ['connect', 'openQemuDisplay', 'attachQemu', 'closeSocket', 'describe', 'close']);
+  assert.equal(io.calls[2]?.[1], 'tv');
+  const refused = world();
+  assert.equal(await run(['qemu', 'attach', 'tv', '--qmp', '/forbidden/qmp'], refused), EXIT.refused);
+  assert.match(refused.stderr, /no display of QEMU: \/forbidden\/qmp: no greeting/);
+  assert.match(refused.stderr, /-display dbus,p2p=on/);
 });
 
 test('an assignment sends what was said and nothing else', async () => {

@@ -101,6 +101,7 @@ test('each kind has its own settings', () => {
         socket: null,
         address: 'unix:path=/run/vm/bus',
         console: 1,
+        scale: 'fit',
       },
     ],
   );
