@@ -1,20 +1,18 @@
-// The classes VirtioGpu (a vhost-user-gpu device and its connection) and VirtioScanout.
+// The class VirtioGpu: a vhost-user-gpu device and its connection.
 #include <sys/socket.h>
 
 #include <map>
 
 #include "addon/addon.h"
 #include "addon/flip.h"
-#include "addon/guests.h"
 #include "addon/kms_classes.h"
 #include "addon/loop.h"
+#include "addon/virtio.h"
 #include "addon/wrapped.h"
 #include "base/fd_kind.h"
 #include "base/unix_socket.h"
 #include "guests/vhost_user.h"
 #include "guests/virtio_backing.h"
-#include "guests/virtio_gpu.h"
-#include "guests/virtio_scanout.h"
 
 namespace scanout::addon {
 
@@ -181,47 +179,6 @@ bool VirtioGpu::other(guests::vhost::Request request, std::span<const uint8_t>, 
 
 void VirtioGpu::refused(const std::string& why) {
   on_refused_.Call({Napi::String::New(Env(), why)});
-}
-
-const char* name_of(guests::GpuNotice::What what) {
-  using What = guests::GpuNotice::What;
-  switch (what) {
-  case What::back:
-    return "back";
-  case What::import:
-    return "import";
-  case What::transfer:
-    return "transfer";
-  case What::release_buffer:
-    return "releaseBuffer";
-  case What::release_resource:
-    return "releaseResource";
-  case What::broken:
-    return "broken";
-  }
-  return "";
-}
-
-Napi::Object notice_to_js(Napi::Env env, const guests::GpuNotice& notice) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("what", name_of(notice.what));
-  object.Set("resource", notice.resource);
-  object.Set("buffer", notice.buffer == guests::no_slot ? env.Null() : Napi::Number::New(env, notice.buffer));
-  object.Set("width", notice.layout.width);
-  object.Set("height", notice.layout.height);
-  object.Set("format", notice.layout.format);
-  object.Set("stride", notice.layout.stride);
-  object.Set("offset", notice.layout.offset);
-  object.Set("size", static_cast<double>(notice.size));
-  object.Set("text", notice.text == nullptr ? "" : notice.text);
-  Napi::Object rect = Napi::Object::New(env);
-  rect.Set("x", notice.rect.x);
-  rect.Set("y", notice.rect.y);
-  rect.Set("width", notice.rect.width);
-  rect.Set("height", notice.rect.height);
-  rect.Set("start", Napi::BigInt::New(env, notice.offset));
-  object.Set("rect", rect);
-  return object;
 }
 
 void VirtioGpu::on_notices() {
@@ -397,60 +354,15 @@ Napi::Value VirtioGpu::disconnect(const Napi::CallbackInfo& info) {
               });
 }
 
-class VirtioScanout : public Napi::ObjectWrap<VirtioScanout> {
-public:
-  /// (device, index, firstStream)
-  explicit VirtioScanout(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VirtioScanout>(info) {
-    guarded(info.Env(), [&] {
-      const Napi::Object object = to_object(info[0], "device");
-      if (!object.InstanceOf(VirtioGpu::constructor->Value()))
-        throw base::UsageError("device: VirtioGpu expected");
-      const VirtioGpu* device = VirtioGpu::Unwrap(object);
-      const uint32_t index = to_u32(info[1], "index");
-      if (index >= device->gpu()->scanout_count()) throw base::UsageError("index: there is no such scanout");
-      const uint32_t first_stream = to_u32(info[2], "firstStream");
-      const Napi::Value engine = device->engine_object();
-      holder.enter(
-          info.Env(), engine,
-          std::make_unique<guests::VirtioScanout>(device->gpu(), index, first_stream, *engine_of(engine)));
-    });
-  }
-  Napi::Value set_area(const Napi::CallbackInfo& info);
-  Napi::Value stats(const Napi::CallbackInfo& info);
-  Napi::Value leave(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] { return holder.leave(info.Env()); });
-  }
-
-  ProducerHolder holder;
-  static Napi::FunctionReference* constructor;
-
-private:
-  guests::VirtioScanout& scanout() { return static_cast<guests::VirtioScanout&>(holder.producer(Env())); }
-};
-
-Napi::FunctionReference* VirtioScanout::constructor = nullptr;
-
-Napi::Value VirtioScanout::set_area(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const flip::Rect area{to_i32(info[0], "x1"), to_i32(info[1], "y1"), to_i32(info[2], "x2"),
-                          to_i32(info[3], "y2")};
-    return post_simple(info.Env(), holder.engine_object(), "setArea", "scanout",
-                       [scanout = &scanout(), area](flip::Engine&) {
-                         scanout->set_area(area);
-                         return 0;
-                       });
-  });
-}
-
-Napi::Value VirtioScanout::stats(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const uint32_t plane = to_u32(info[0], "plane");
-    if (plane > 1) throw base::UsageError("plane: 0 or 1 expected");
-    return plane_stats_to_js(info.Env(), scanout().stats(plane));
-  });
-}
-
 } // namespace
+
+VirtioDevice virtio_device_of(const Napi::Value& value, const char* what) {
+  const Napi::Object object = to_object(value, what);
+  if (!object.InstanceOf(VirtioGpu::constructor->Value()))
+    throw base::UsageError(std::string(what) + ": VirtioGpu expected");
+  const VirtioGpu* device = VirtioGpu::Unwrap(object);
+  return {device->gpu(), device->engine_object()};
+}
 
 void init_virtio(Napi::Env env, Napi::Object exports) {
   using G = VirtioGpu;
@@ -470,18 +382,7 @@ void init_virtio(Napi::Env env, Napi::Object exports) {
   G::constructor = new Napi::FunctionReference(Napi::Persistent(gpu));
   G::constructor->SuppressDestruct();
   exports.Set("VirtioGpu", gpu);
-  using S = VirtioScanout;
-  const Napi::Function scanout =
-      S::DefineClass(env, "VirtioScanout",
-                     {S::InstanceMethod<&S::set_area>("setArea"), S::InstanceMethod<&S::stats>("stats"),
-                      S::InstanceMethod<&S::leave>("leave")});
-  S::constructor = new Napi::FunctionReference(Napi::Persistent(scanout));
-  S::constructor->SuppressDestruct();
-  register_producer_class([](const Napi::Object& object) -> ProducerHolder* {
-    if (!object.InstanceOf(S::constructor->Value())) return nullptr;
-    return &S::Unwrap(object)->holder;
-  });
-  exports.Set("VirtioScanout", scanout);
+  init_virtio_scanout(env, exports);
 }
 
 } // namespace scanout::addon

@@ -1,11 +1,11 @@
 /** Real QEMU, its virtio-gpu device the daemon's: what the guest draws is what the display scans out. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { TestDaemon } from './inside/daemon.js';
 import { bandFrames, overlayCursor, pattern } from './inside/pattern.js';
-import { type Expected, worst } from './inside/pixels.js';
+import { worst } from './inside/pixels.js';
 import { Qemu, type QemuOptions, type QemuVersion, VERSIONS } from './inside/qemu.js';
+import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 let card: VkmsDevice;
@@ -29,17 +29,6 @@ function startDaemon(more = `output = "${outputs[0]}"`): Promise<TestDaemon> {
 function vhost(more: Partial<QemuOptions> = {}, properties = '', socket = SOCKET): QemuOptions {
   const device = `vhost-user-gpu-pci,chardev=gpu${properties}`;
   return { append: 'step=1', ...more, args: ['-chardev', `socket,id=gpu,path=${socket}`, '-device', device] };
-}
-
-/** What comes to the screen without anybody's saying when. */
-async function assertSeen(daemon: TestDaemon, output: string, expected: Expected, what: string) {
-  const deadline = performance.now() + 10_000;
-  for (;;) {
-    const { by, at } = worst(await daemon.screenshot(output), expected);
-    if (by === 0) return;
-    if (performance.now() > deadline) assert.fail(`${what}: off by ${by} at ${at}`);
-    await sleep(50);
-  }
 }
 
 /** Flips, and compares what is scanned out as soon as the guest's fence has signalled: not a frame later. */
