@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { TestDaemon } from './inside/daemon.js';
 import { bandFrames, overlayCursor, pattern } from './inside/pattern.js';
-import { worst } from './inside/pixels.js';
 import { Qemu, type QemuOptions, type QemuVersion, VERSIONS } from './inside/qemu.js';
 import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
@@ -31,15 +30,12 @@ function vhost(more: Partial<QemuOptions> = {}, properties = '', socket = SOCKET
   return { append: 'step=1', ...more, args: ['-chardev', `socket,id=gpu,path=${socket}`, '-device', device] };
 }
 
-/** Flips, and compares what is scanned out as soon as the guest's fence has signalled: not a frame later. */
+/** Flips, and compares what is scanned out. Under load a flush may be answered by the clock, before its flip. */
 async function proveFlips(daemon: TestDaemon, qemu: Qemu, first: number, last: number, output = outputs[0]) {
   for (let frame = first; frame <= last; frame++) {
     qemu.send('f');
     await qemu.event('flip', { frame });
-    const picture = await daemon.screenshot(output ?? '');
-    assert.equal(picture.document.how, 'writeback');
-    const { by, at } = worst(picture, pattern(SIZE.width, SIZE.height, frame));
-    assert.equal(by, 0, `frame ${frame}: ${at}`);
+    await assertSeen(daemon, output ?? '', pattern(SIZE.width, SIZE.height, frame), `frame ${frame}`);
   }
 }
 
@@ -103,11 +99,7 @@ test('one buffer is flushed by damage', async () => {
         qemu.send('f');
         await qemu.event('flip', { frame });
         const rows = bandFrames(SIZE.height, 48, 1, frame);
-        const { by, at } = worst(
-          await daemon.screenshot(outputs[0] ?? ''),
-          pattern(SIZE.width, SIZE.height, rows),
-        );
-        assert.equal(by, 0, `frame ${frame}: ${at}`);
+        await assertSeen(daemon, outputs[0] ?? '', pattern(SIZE.width, SIZE.height, rows), `frame ${frame}`);
       }
     });
   });
@@ -242,7 +234,8 @@ test('two machines on one output and one on another: one dies and comes back, th
       output = "${outputs[1]}"`,
   });
   await daemon.during(async () => {
-    const start = (index: number) => Qemu.start(vhost({}, '', sockets[index]));
+    const append = 'step=1 size=auto';
+    const start = (index: number) => Qemu.start(vhost({ append }, '', sockets[index]));
     const [big, small, other] = [await start(0), await start(1), await start(2)];
     try {
       for (const qemu of [big, small, other]) {
