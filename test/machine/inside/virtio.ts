@@ -1,0 +1,40 @@
+/** A daemon with a virtio guest, and a QEMU whose virtio-gpu device it is. */
+import { TestDaemon } from './daemon.js';
+import { pattern } from './pattern.js';
+import type { Qemu, QemuOptions } from './qemu.js';
+import { assertSeen } from './seen.js';
+
+/** Of the outputs, and of the bare guest's picture. */
+export const SIZE = { width: 640, height: 480 };
+const SOCKET = '/run/scanoutd-test-vm.sock';
+
+/** With a guest "vm"; `more` are further keys of it. */
+export function startDaemon(more: string): Promise<TestDaemon> {
+  const guest = `[[guest]]\nname = "vm"\nkind = "virtio"\nsocket = "${SOCKET}"\n${more}`;
+  return TestDaemon.start({ config: `[[output]]\nmode = "640x480"\n${guest}` });
+}
+
+/** `properties` of the device begin with a comma. */
+export function vhost(
+  more: Partial<QemuOptions> = {},
+  properties = '',
+  socket: string = SOCKET,
+): QemuOptions {
+  const device = `vhost-user-gpu-pci,chardev=gpu${properties}`;
+  return { append: 'step=1', ...more, args: ['-chardev', `socket,id=gpu,path=${socket}`, '-device', device] };
+}
+
+/** Flips, and compares what is scanned out. Under load a flush may be answered by the clock, before its flip. */
+export async function proveFlips(
+  daemon: TestDaemon,
+  qemu: Qemu,
+  output: string,
+  first: number,
+  last: number,
+): Promise<void> {
+  for (let frame = first; frame <= last; frame++) {
+    qemu.send('f');
+    await qemu.event('flip', { frame });
+    await assertSeen(daemon, output, pattern(SIZE.width, SIZE.height, frame), `frame ${frame}`);
+  }
+}
