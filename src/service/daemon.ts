@@ -1,6 +1,7 @@
 /** The daemon: start-up order, hot-plug, reload, end. */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DbusFrontend } from '../api/dbus.js';
 import { Manager } from '../api/manager.js';
 import { VERSION } from '../cli/version.js';
@@ -22,6 +23,8 @@ import { FlipStatistics } from './statistics.js';
 import { Watchdog } from './watchdog.js';
 
 const DRAIN_MS = 1000;
+/** For guests to leave their planes at the end; a lost flip event alone takes a second. */
+const LEAVE_MS = 3000;
 
 export interface DaemonSetup {
   config: Config;
@@ -210,7 +213,9 @@ export class Daemon {
     this.watchdog.stop();
     if (this.drain !== null) clearInterval(this.drain);
     this.udev?.close();
-    await Promise.all(this.kinds.map((kind) => kind.stop()));
+    const left = Promise.all(this.kinds.map((kind) => kind.stop()));
+    // What a card that is gone or stuck does not give back, its engine does when it is closed.
+    await Promise.race([left, sleep(LEAVE_MS, undefined, { ref: false })]);
     await this.bus?.stop();
     for (const card of this.cards) card.close();
   }

@@ -1,26 +1,46 @@
 /** What goes wrong costs its own picture and nobody else's: guests, monitors, and the daemon itself. */
 import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { encode, type GuestMessage } from '../../src/guests/protocol.js';
 import { Fd } from '../../src/native/base.js';
 import { SeqPacket } from '../../src/native/seqpacket.js';
+import { createFaults, type Faults, faultsEnvironment } from '../faults/faults.js';
 import { TestDaemon } from './inside/daemon.js';
 import { Example } from './inside/example.js';
 import { makeBuffer, TestGuest } from './inside/guest.js';
+import { FAULTS_LIBRARY } from './inside/preload.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
-let card: VkmsDevice;
-
-before(() => {
-  card = createVkms(vkmsShape({ outputs: 2, overlays: 1, cursor: true }));
-});
-after(() => card.destroy());
-
+const CONTROL = join(mkdtempSync(join(tmpdir(), 'faults-')), 'control');
 const CONFIG = '[[output]]\nmode = "640x480"';
 const COMMON = ['--format', 'RG16', '--check', '--seconds', '120'];
 
-async function twoGuests(daemon: TestDaemon): Promise<[Example, Example]> {
+// One daemon for all that does not end it: where the processor is emulated each takes ten seconds to start.
+let card: VkmsDevice;
+let faults: Faults;
+let daemon: TestDaemon;
+
+before(async () => {
+  card = createVkms(vkmsShape({ outputs: 2, overlays: 1, cursor: true }));
+  faults = createFaults(CONTROL);
+  daemon = await startDaemon();
+});
+after(async () => {
+  await daemon.dispose();
+  faults.close();
+  card.destroy();
+});
+function startDaemon(directory?: string): Promise<TestDaemon> {
+  const env = faultsEnvironment(CONTROL, FAULTS_LIBRARY);
+  return TestDaemon.start({ config: CONFIG, env, ...(directory === undefined ? {} : { directory }) });
+}
+
+async function twoGuests(): Promise<[Example, Example]> {
+  await daemon.until('nobody', ({ guests }) => guests.length === 0);
   const a = new Example(daemon.guestSocket, 'a', COMMON);
   await daemon.until('a flips', ({ guests }) =>
     guests.some((g) => g.name === 'a' && (g.planes[0]?.flips ?? 0) > 5),
@@ -32,105 +52,74 @@ async function twoGuests(daemon: TestDaemon): Promise<[Example, Example]> {
   return [a, b];
 }
 
-/** Flips of a guest's first plane so far. */
-async function flips(daemon: TestDaemon, name: string): Promise<number> {
-  return (await daemon.guest(name)).planes[0]?.flips ?? 0;
-}
-
-async function flipsOn(daemon: TestDaemon, name: string): Promise<void> {
-  const now = await flips(daemon, name);
+/** Twenty flips more of a guest's first plane. */
+async function flipsOn(name: string): Promise<void> {
+  const now = (await daemon.status()).guests.find((guest) => guest.name === name)?.planes[0]?.flips ?? 0;
   await daemon.until(`${name} flips on`, ({ guests }) =>
     guests.some((guest) => guest.name === name && (guest.planes[0]?.flips ?? 0) > now + 20),
   );
 }
 
 test('a guest killed in mid-flip leaves the idle picture, the other flips on', async () => {
-  const daemon = await TestDaemon.start({ config: CONFIG });
-  await daemon.during(async () => {
-    const [a, b] = await twoGuests(daemon);
-    const output = (await daemon.guest('a')).output;
-    await a.kill('SIGKILL');
-    await daemon.until('a is gone', ({ guests }) => guests.length === 1);
-    await daemon.until('idle', ({ outputs }) => outputs.find(({ name }) => name === output)?.idle === true);
-    await flipsOn(daemon, 'b');
-    await b.kill('SIGTERM');
-    assert.equal((await b.stats()).violations, 0);
-  });
+  const [a, b] = await twoGuests();
+  const output = (await daemon.guest('a')).output;
+  await a.kill('SIGKILL');
+  await daemon.until('a is gone', ({ guests }) => guests.length === 1);
+  await daemon.until('idle', ({ outputs }) => outputs.find(({ name }) => name === output)?.idle === true);
+  await flipsOn('b');
+  await b.kill('SIGTERM');
+  assert.equal((await b.stats()).violations, 0);
 });
 
 test('a monitor unplugged in mid-flip and plugged again: its guest goes on, unseen meanwhile', async () => {
-  const daemon = await TestDaemon.start({ config: CONFIG });
-  await daemon.during(async () => {
-    const [a, b] = await twoGuests(daemon);
-    const output = (await daemon.guest('a')).output ?? '';
-    const index = card.connectors.indexOf(output);
-    card.setConnector(index, 'disconnected');
-    await daemon.until('dark', ({ outputs }) => outputs.find(({ name }) => name === output)?.lit === false);
-    await flipsOn(daemon, 'a');
-    assert.equal((await daemon.guest('a')).planes[0]?.state, 'unseen');
-    await flipsOn(daemon, 'b');
-    card.setConnector(index, 'connected');
-    await daemon.until('direct again', ({ guests }) =>
-      guests.some((guest) => guest.name === 'a' && guest.planes[0]?.state === 'direct'),
-    );
-    await flipsOn(daemon, 'a');
-    for (const guest of [a, b]) await guest.kill('SIGTERM');
-    assert.equal((await a.stats()).violations + (await b.stats()).violations, 0);
-  });
+  const [a, b] = await twoGuests();
+  const output = (await daemon.guest('a')).output ?? '';
+  const index = card.connectors.indexOf(output);
+  card.setConnector(index, 'disconnected');
+  await daemon.until('dark', ({ outputs }) => outputs.find(({ name }) => name === output)?.lit === false);
+  await flipsOn('a');
+  assert.equal((await daemon.guest('a')).planes[0]?.state, 'unseen');
+  await flipsOn('b');
+  card.setConnector(index, 'connected');
+  await daemon.until('direct again', ({ guests }) =>
+    guests.some((guest) => guest.name === 'a' && guest.planes[0]?.state === 'direct'),
+  );
+  await flipsOn('a');
+  for (const guest of [a, b]) await guest.kill('SIGTERM');
+  assert.equal((await a.stats()).violations + (await b.stats()).violations, 0);
 });
 
 test('all outputs gone and back', async () => {
-  const daemon = await TestDaemon.start({ config: CONFIG });
-  await daemon.during(async () => {
-    const [a, b] = await twoGuests(daemon);
-    for (const i of card.connectors.keys()) card.setConnector(i, 'disconnected');
-    await daemon.until('all dark', ({ outputs }) => outputs.every(({ lit }) => !lit));
-    await flipsOn(daemon, 'a');
-    await flipsOn(daemon, 'b');
-    for (const i of card.connectors.keys()) card.setConnector(i, 'connected');
-    await daemon.until('both direct', ({ guests }) =>
-      guests.every(({ planes }) => planes[0]?.state === 'direct'),
-    );
-    await flipsOn(daemon, 'a');
-    for (const guest of [a, b]) await guest.kill('SIGTERM');
-  });
-});
-
-test('the daemon killed with guests attached: they come back to the next one', async () => {
-  const daemon = await TestDaemon.start({ config: CONFIG });
-  const guest = new Example(daemon.guestSocket, 'a', [...COMMON, '--reconnect']);
-  await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
-  await daemon.stop('SIGKILL');
-  const next = await TestDaemon.start({ config: CONFIG, directory: daemon.directory });
-  await next.during(async () => {
-    await next.until('flips again', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
-    await guest.kill('SIGTERM');
-    const stats = await guest.stats();
-    assert.equal(stats.connections, 2);
-    assert.equal(stats.violations, 0);
-  });
+  const [a, b] = await twoGuests();
+  for (const i of card.connectors.keys()) card.setConnector(i, 'disconnected');
+  await daemon.until('all dark', ({ outputs }) => outputs.every(({ lit }) => !lit));
+  await flipsOn('a');
+  await flipsOn('b');
+  for (const i of card.connectors.keys()) card.setConnector(i, 'connected');
+  await daemon.until('both direct', ({ guests }) =>
+    guests.every(({ planes }) => planes[0]?.state === 'direct'),
+  );
+  await flipsOn('a');
+  for (const guest of [a, b]) await guest.kill('SIGTERM');
 });
 
 test('hostile guests: each gets its error, nobody else loses a thing', async () => {
-  const daemon = await TestDaemon.start({ config: CONFIG });
-  await daemon.during(async () => {
-    const good = new Example(daemon.guestSocket, 'good', COMMON);
-    await daemon.until('good flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
-    await refusals(daemon);
-    await manyBuffers(daemon);
-    await storm(daemon);
-    await sleeps(daemon);
-    await garbage(daemon);
-    await flipsOn(daemon, 'good');
-    await good.kill('SIGTERM');
-    const stats = await good.stats();
-    assert.equal(stats.violations, 0);
-    assert.equal(stats.planes[0]?.refused, 0);
-  });
+  const good = new Example(daemon.guestSocket, 'good', COMMON);
+  await daemon.until('good flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
+  await refusals();
+  await manyBuffers();
+  await storm();
+  await sleeps();
+  await garbage();
+  await flipsOn('good');
+  await good.kill('SIGTERM');
+  const stats = await good.stats();
+  assert.equal(stats.violations, 0);
+  assert.equal(stats.planes[0]?.refused, 0);
 });
 
 /** Wrong buffers: every one is refused with its reason, and the guest lives on. */
-async function refusals(daemon: TestDaemon): Promise<void> {
+async function refusals(): Promise<void> {
   const guest = new TestGuest({ name: 'wrong', path: daemon.guestSocket });
   await guest.client.connect({ timeoutMs: 5000 });
   const { buffer, dmabuf } = makeBuffer(0, 64, 64, 'XRGB8888');
@@ -155,7 +144,7 @@ async function refusals(daemon: TestDaemon): Promise<void> {
 }
 
 /** A thousand buffers: 64 are taken, the rest is refused by the client or the daemon. */
-async function manyBuffers(daemon: TestDaemon): Promise<void> {
+async function manyBuffers(): Promise<void> {
   const guest = new TestGuest({ name: 'many', path: daemon.guestSocket });
   await guest.client.connect({ timeoutMs: 5000 });
   const { buffer, dmabuf } = makeBuffer(0, 64, 64, 'XRGB8888');
@@ -176,7 +165,7 @@ async function manyBuffers(daemon: TestDaemon): Promise<void> {
 }
 
 /** Kicks without end and without frames. */
-async function storm(daemon: TestDaemon): Promise<void> {
+async function storm(): Promise<void> {
   const guest = new TestGuest({ name: 'storm', path: daemon.guestSocket });
   await guest.client.connect({ timeoutMs: 5000 });
   const buffer = await guest.addBuffer(0, 64, 64, 'XRGB8888');
@@ -186,21 +175,21 @@ async function storm(daemon: TestDaemon): Promise<void> {
 }
 
 /** A guest that sleeps reads nothing and releases nothing; when it wakes it goes on. */
-async function sleeps(daemon: TestDaemon): Promise<void> {
+async function sleeps(): Promise<void> {
   const guest = new Example(daemon.guestSocket, 'sleeper', COMMON);
   await daemon.until('sleeper flips', ({ guests }) =>
     guests.some(({ name, planes }) => name === 'sleeper' && (planes[0]?.flips ?? 0) > 5),
   );
   guest.child.kill('SIGSTOP');
-  await flipsOn(daemon, 'good');
+  await flipsOn('good');
   guest.child.kill('SIGCONT');
-  await flipsOn(daemon, 'sleeper');
+  await flipsOn('sleeper');
   await guest.kill('SIGTERM');
   assert.equal((await guest.stats()).violations, 0);
 }
 
 /** Messages that are none: garbage, half ones, too long ones, before any hello. The connection ends. */
-async function garbage(daemon: TestDaemon): Promise<void> {
+async function garbage(): Promise<void> {
   const hello: GuestMessage = {
     type: 'hello',
     serial: 1,
@@ -226,3 +215,25 @@ async function garbage(daemon: TestDaemon): Promise<void> {
     socket.close();
   }
 }
+
+test('the daemon killed with guests attached: they come back to the next one', async () => {
+  await daemon.until('nobody', ({ guests }) => guests.length === 0);
+  const guest = new Example(daemon.guestSocket, 'a', [...COMMON, '--reconnect']);
+  await flipsOn('a');
+  await daemon.stop('SIGKILL');
+  daemon = await startDaemon(daemon.directory);
+  await flipsOn('a');
+  await guest.kill('SIGTERM');
+  const stats = await guest.stats();
+  assert.equal(stats.connections, 2);
+  assert.equal(stats.violations, 0);
+});
+
+test('a daemon whose display refuses everything ends when it is told to', async () => {
+  const guest = new Example(daemon.guestSocket, 'b', COMMON);
+  await flipsOn('b');
+  const refused = faults.addRule({ ioctl: 'MODE_ATOMIC', action: { refuse: 'ENOMEM' } });
+  await daemon.until('refused', () => refused.hits > 0);
+  assert.equal(await Promise.race([daemon.stop(), sleep(60_000, 'not ended', { ref: false })]), 0);
+  await guest.kill('SIGKILL');
+});

@@ -30,7 +30,7 @@ export interface Picture {
 export interface DaemonOptions {
   /** TOML after [daemon]'s sockets. */
   config?: string;
-  env?: Record<string, string>;
+  env?: NodeJS.ProcessEnv;
   /** Directory with sockets and configuration, for a daemon that follows another. */
   directory?: string;
 }
