@@ -74,7 +74,7 @@ TEST(vhost_user_ends_what_is_no_message) {
 TEST(vhost_user_refuses_with_an_answer_or_by_the_end) {
   Machine m;
   m.vm.negotiate();
-  CHECK(!m.vm.tell_u64(static_cast<Request>(99), 0));
+  CHECK(!m.vm.tell_u64(Request::gpu_set_socket, 0));
   CHECK(m.refused("no such request"));
   CHECK(!m.vm.tell_u64(Request::set_vring_num, 1)); // eight bytes by chance: ring 1 with no descriptors
   CHECK(m.refused("a ring of 0"));

@@ -78,15 +78,16 @@ TEST(virtio_gpu_answers_many_flushes_in_order) {
   CHECK_EQ(m.vm.set_scanout(0, 1), ok);
   m.rig.settle();
   m.rig.card.hold(true);
-  std::vector<uint32_t> numbers;
-  for (uint64_t i = 0; i < 10; ++i)
-    numbers.push_back(m.vm.flush(1, i));
+  constexpr uint16_t count = 10;
+  std::array<uint32_t, count> numbers{};
+  for (uint16_t i = 0; i < count; ++i)
+    numbers[i] = m.vm.flush(1, i);
   const uint16_t before = m.vm.control.used();
   m.rig.card.hold(false);
   m.rig.card.land();
   for (const uint32_t number : numbers)
     CHECK_EQ(m.vm.answer(number).type, ok);
-  for (uint16_t i = 1; i < numbers.size(); ++i) {
+  for (uint16_t i = 1; i < count; ++i) {
     const uint32_t one = m.vm.control.used_head(static_cast<uint16_t>(before + i - 1));
     const uint32_t next = m.vm.control.used_head(static_cast<uint16_t>(before + i));
     CHECK_EQ((one + 2) % 32, next);
