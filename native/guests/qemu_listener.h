@@ -154,7 +154,7 @@ private:
   void sweep() noexcept;
   [[nodiscard]] flip::Placement place_of(const QemuLayout& layout) const noexcept;
 
-  // Replies that wait for a flip, and the timer.
+  // qemu_replies.cc: replies that wait for a flip, and the timer
   void owe(const QemuCall& call) noexcept;
   void pay(uint64_t presented, int64_t now) noexcept;
   void arm(int64_t due_ns) noexcept;
