@@ -225,6 +225,50 @@ TEST(guest_that_scribbles_hurts_itself_alone) {
   CHECK(p.guest.guest->stats(0).refused.load() > 0);
 }
 
+TEST(guest_that_changes_an_entry_between_check_and_use_gains_nothing) {
+  Pair p;
+  std::atomic<int> unchecked{0};
+  p.rig.card.set_verdict([&](uint32_t, const drm_mode_atomic& atomic) {
+    const auto* values = test::user_pointer<const uint64_t>(atomic.prop_values_ptr);
+    const auto* counts = test::user_pointer<const uint32_t>(atomic.count_props_ptr);
+    for (uint32_t i = 0; i < counts[0]; ++i)
+      if (values[i] > uint64_t{guest_size} << 16) ++unchecked;
+    return 0;
+  });
+  scanoutd_flip_slot& slot = p.guest.page->slots[0];
+  scanoutd_flip_entry good = p.guest.entry(1);
+  good.damage_count = SCANOUTD_MAX_DAMAGE;
+  std::fill(std::begin(good.damage), std::end(good.damage),
+            scanoutd_rect{.x1 = 0, .y1 = 0, .x2 = 9, .y2 = 9});
+  slot.entries[0] = good;
+  std::atomic<bool> stop{false};
+  std::thread changer([&] {
+    const std::atomic_ref<uint32_t> width(slot.entries[0].src_w);
+    const std::atomic_ref<uint32_t> count(slot.entries[0].damage_count);
+    while (!stop) {
+      width.store(0x7fff0000, std::memory_order_relaxed); // far beyond the buffer
+      width.store(good.src_w, std::memory_order_relaxed);
+      count.store(0x7fff0000, std::memory_order_relaxed); // far beyond the page
+      count.store(good.damage_count, std::memory_order_relaxed);
+    }
+  });
+  const auto& stats = p.guest.guest->stats(0);
+  const auto done = [&] { return stats.taken.load() + stats.refused.load(); };
+  for (uint64_t sequence = 1; sequence <= 5'000; ++sequence) {
+    std::atomic_ref(slot.entries[0].sequence).store(sequence, std::memory_order_relaxed);
+    std::atomic_ref(slot.pending).store(sequence << 2 | 1, std::memory_order_release);
+    p.guest.kick_now();
+    while (done() < sequence)
+      std::this_thread::yield();
+  }
+  stop = true;
+  changer.join();
+  CHECK_EQ(unchecked.load(), 0);
+  CHECK(stats.taken.load() > 0);
+  CHECK(stats.refused.load() > 0);
+  p.check_neighbour();
+}
+
 TEST(guest_that_storms_its_eventfd_holds_nobody_up) {
   Pair p;
   std::atomic<bool> stop{false};
