@@ -121,6 +121,8 @@ void VirtioScanout::hide() noexcept {
   if (picture_.buffer == no_slot) return;
   picture_.buffer = no_slot;
   submit_hidden(0, base::now_ns());
+  // Planned anew: on a primary plane the idle picture takes its place.
+  engine_.tell({flip::Notice::Type::unrouted, 0, 0, primary_.id(), 0, 1, picture_.sequence});
 }
 
 uint64_t VirtioScanout::flush(const GpuRect* damage, int64_t now) noexcept {

@@ -99,8 +99,14 @@ TEST(virtio_gpu_shows_a_scanout_that_is_not_flushed) {
   m.vm.make_two();
   CHECK_EQ(m.vm.set_scanout(0, 2), ok);
   CHECK(m.shows(100, 1002));
+  m.rig.notices();
   CHECK_EQ(m.vm.set_scanout(0, 0), ok);
   CHECK(m.shows(100, 0));
+  // Told, so that the idle picture can take the plane.
+  const std::vector<flip::Notice> notices = m.rig.notices();
+  REQUIRE(notices.size() == 1);
+  CHECK_EQ(notices[0].type, flip::Notice::Type::unrouted);
+  CHECK_EQ(notices[0].stream, m.vm.scanouts[0]->stream(0).id());
 }
 
 TEST(virtio_gpu_shows_a_cursor) {
