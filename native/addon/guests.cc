@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <vector>
+
 #include "addon/addon.h"
 #include "addon/flip.h"
 #include "addon/guests.h"
@@ -111,8 +113,9 @@ Napi::Value SocketGuest::add_buffer(const Napi::CallbackInfo& info) {
     const uint32_t width = to_u32(info[2], "width");
     const uint32_t height = to_u32(info[3], "height");
     return post_simple(info.Env(), holder.engine_object(), "addBuffer", "buffer " + std::to_string(id),
-                       [guest = &guest(), id, fb_id, width, height](flip::Engine&) {
-                         return guest->add_buffer(id, fb_id, width, height);
+                       [guest = &guest(), id, fb_id, width, height,
+                        fences = to_implicit_fences(info[4])](flip::Engine&) mutable {
+                         return guest->add_buffer(id, fb_id, width, height, std::move(fences));
                        });
   });
 }
@@ -172,6 +175,15 @@ Napi::Value close_untrusted(const Napi::CallbackInfo& info) {
 }
 
 } // namespace
+
+kms::ImplicitFences to_implicit_fences(const Napi::Value& value) {
+  if (value.IsUndefined()) return {};
+  const auto list = value.As<Napi::Array>();
+  std::vector<int> dmabufs;
+  for (uint32_t i = 0; value.IsArray() && i < list.Length(); ++i)
+    dmabufs.push_back(borrow_fd(list.Get(i), "fences"));
+  return kms::ImplicitFences(dmabufs);
+}
 
 Napi::Object plane_stats_to_js(Napi::Env env, const guests::PlaneStats& stats) {
   Napi::Object object = Napi::Object::New(env);

@@ -4,6 +4,7 @@
 
 #include "addon/addon.h"
 #include "addon/flip.h"
+#include "addon/guests.h"
 #include "addon/kms.h"
 #include "addon/loop.h"
 #include "addon/pixels.h"
@@ -210,6 +211,7 @@ public:
   uint32_t slot;
   uint32_t fb_id = 0;
   std::shared_ptr<guests::QemuMirror> mirror;
+  kms::ImplicitFences fences;
 
 private:
   guests::QemuListener& listener_;
@@ -217,12 +219,13 @@ private:
 };
 
 Napi::Value QemuListener::ready(const Napi::CallbackInfo& info) {
-  auto command = std::make_unique<SlotCommand>(listener(), to_u32(info[0], "slot"),
-                                               [](guests::QemuListener& to, SlotCommand& self) {
-                                                 return to.ready(self.slot, self.fb_id, self.mirror);
-                                               });
+  auto command = std::make_unique<SlotCommand>(
+      listener(), to_u32(info[0], "slot"), [](guests::QemuListener& to, SlotCommand& self) {
+        return to.ready(self.slot, self.fb_id, self.mirror, self.fences);
+      });
   command->fb_id = to_u32(info[1], "framebuffer");
   if (!info[2].IsNull()) command->mirror = picture_of(info[2]).mirror;
+  command->fences = to_implicit_fences(info[3]);
   return post(info.Env(), holder.engine_object(), std::move(command), "ready", "buffer");
 }
 
@@ -233,9 +236,10 @@ Napi::Value QemuListener::failed(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value QemuListener::freed(const Napi::CallbackInfo& info) {
-  auto command = std::make_unique<SlotCommand>(
-      listener(), to_u32(info[0], "slot"),
-      [](guests::QemuListener& to, SlotCommand& self) { return to.freed(self.slot, self.mirror); });
+  auto command = std::make_unique<SlotCommand>(listener(), to_u32(info[0], "slot"),
+                                               [](guests::QemuListener& to, SlotCommand& self) {
+                                                 return to.freed(self.slot, self.mirror, self.fences);
+                                               });
   return post(info.Env(), holder.engine_object(), std::move(command), "freed", "buffer");
 }
 

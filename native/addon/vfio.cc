@@ -8,6 +8,7 @@
 
 #include "addon/addon.h"
 #include "addon/flip.h"
+#include "addon/guests.h"
 #include "addon/kms_classes.h"
 #include "addon/loop.h"
 #include "addon/wrapped.h"
@@ -214,8 +215,9 @@ Napi::Value VfioGuest::add_buffer(const Napi::CallbackInfo& info) {
   const uint32_t slot = to_u32(info[1], "slot");
   const uint32_t fb_id = to_u32(info[3], "framebuffer");
   return post_simple(info.Env(), holder.engine_object(), "addBuffer", "buffer " + std::to_string(slot),
-                     [guest = &guest(), index, slot, shape = to_plane(info[2]), fb_id](flip::Engine&) {
-                       return guest->add_buffer(index, slot, shape, fb_id);
+                     [guest = &guest(), index, slot, shape = to_plane(info[2]), fb_id,
+                      fences = to_implicit_fences(info[4])](flip::Engine&) mutable {
+                       return guest->add_buffer(index, slot, shape, fb_id, std::move(fences));
                      });
 }
 

@@ -15,6 +15,7 @@
 #include "guests/qemu_reader.h"
 #include "guests/shadow.h"
 #include "guests/socket.h"
+#include "kms/implicit_fences.h"
 
 namespace scanout::guests {
 
@@ -78,11 +79,12 @@ public:
   // Flip thread, by commands. 0, or ENOENT where no such answer is waited for.
   /// The buffer can be shown; `fb_id` 0: only by a copy. `mirror` (moved from) is its memory
   /// where it has no dma-buf.
-  int ready(uint32_t slot, uint32_t fb_id, std::shared_ptr<QemuMirror>& mirror) noexcept;
+  int ready(uint32_t slot, uint32_t fb_id, std::shared_ptr<QemuMirror>& mirror,
+            kms::ImplicitFences& fences) noexcept;
   /// It cannot: what was shown before stays.
   int failed(uint32_t slot) noexcept;
   /// Gives the memory back, to be freed on another thread.
-  int freed(uint32_t slot, std::shared_ptr<QemuMirror>& mirror) noexcept;
+  int freed(uint32_t slot, std::shared_ptr<QemuMirror>& mirror, kms::ImplicitFences& fences) noexcept;
   /// Where the picture goes, in pixels of the CRTC. `whole`: there is nothing of the CRTC around it.
   void set_area(const flip::Rect& area, bool whole, QemuScale scale) noexcept;
 
@@ -110,9 +112,10 @@ private:
     Identity identity;
     uint32_t fb_id = 0;
     std::shared_ptr<QemuMirror> mirror;
-    uint32_t uses = 0;        // frames that the engine holds
-    uint64_t shown_at = 0;    // when it was last the picture, in scanouts
-    bool flip_wanted = false; // updates came before it was ready
+    kms::ImplicitFences fences; // of the devices that draw into it
+    uint32_t uses = 0;          // frames that the engine holds
+    uint64_t shown_at = 0;      // when it was last the picture, in scanouts
+    bool flip_wanted = false;   // updates came before it was ready
   };
   struct Reply {
     uint32_t call;     // serial

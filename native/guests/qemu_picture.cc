@@ -206,7 +206,7 @@ void QemuListener::submit(uint32_t index, const flip::Rect* damage, int64_t kick
   ++slot.uses;
   plane_stats_[0].taken.fetch_add(1, std::memory_order_relaxed);
   plane_stats_[0].newest_buffer.store(static_cast<int32_t>(index), std::memory_order_relaxed);
-  picture_.submit(frame);
+  picture_.submit(frame, slot.fences.pending({}));
 }
 
 flip::Placement QemuListener::place_of(const QemuLayout& layout) const noexcept {
@@ -241,12 +241,14 @@ flip::Placement QemuListener::place_of(const QemuLayout& layout) const noexcept 
 
 // ---- what the JS thread answers
 
-int QemuListener::ready(uint32_t index, uint32_t fb_id, std::shared_ptr<QemuMirror>& mirror) noexcept {
+int QemuListener::ready(uint32_t index, uint32_t fb_id, std::shared_ptr<QemuMirror>& mirror,
+                        kms::ImplicitFences& fences) noexcept {
   if (index >= qemu_slots || slots_[index].state != Slot::State::wanted) return ENOENT;
   Slot& slot = slots_[index];
   slot.state = Slot::State::ready;
   slot.fb_id = fb_id;
   slot.mirror = std::move(mirror);
+  slot.fences = std::exchange(fences, {});
   if (std::exchange(slot.flip_wanted, false) && current_ == static_cast<int>(index)) {
     submit(index, nullptr, base::now_ns());
     for (uint32_t i = 0; i < reply_count_; ++i)
@@ -266,9 +268,11 @@ int QemuListener::failed(uint32_t index) noexcept {
   return 0;
 }
 
-int QemuListener::freed(uint32_t index, std::shared_ptr<QemuMirror>& mirror) noexcept {
+int QemuListener::freed(uint32_t index, std::shared_ptr<QemuMirror>& mirror,
+                        kms::ImplicitFences& fences) noexcept {
   if (index >= qemu_slots || slots_[index].state != Slot::State::idle) return ENOENT;
   mirror = std::move(slots_[index].mirror);
+  fences = std::exchange(slots_[index].fences, {});
   slots_[index] = {};
   resume();
   return 0;

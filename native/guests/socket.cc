@@ -83,8 +83,9 @@ void SocketGuest::set_area(const flip::Rect& area) noexcept {
     make_frame(entry, frame);
     if (streams_[plane]->move_newest(frame.place, frame.off)) continue; // it waits for its turn, or its fence
     frame.kick_ns = frame.ready_ns = base::now_ns();
-    ++buffers_[entry.buffer].uses;
-    streams_[plane]->submit(frame);
+    Buffer& buffer = buffers_[entry.buffer];
+    ++buffer.uses;
+    streams_[plane]->submit(frame, buffer.fences.pending({}));
   }
 }
 
@@ -93,7 +94,8 @@ void SocketGuest::set_mode(uint32_t plane, flip::PresentMode mode) noexcept {
   take(plane, base::now_ns()); // a frame that had no room in a fifo
 }
 
-int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height) noexcept {
+int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height,
+                            kms::ImplicitFences fences) noexcept {
   if (id >= SCANOUTD_MAX_BUFFERS) return EINVAL;
   Buffer& buffer = buffers_[id];
   if (buffer.registered || buffer.uses > 0) return EEXIST;
@@ -101,6 +103,7 @@ int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_
             .fb_id = fb_id,
             .width = width,
             .height = height,
+            .fences = std::move(fences),
             .newest_use = buffer.newest_use}; // what was released stays so
   return 0;
 }
@@ -118,6 +121,7 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
     streams_[i]->drop_buffer(id);
     if (last_entry_[i].buffer == id) last_entry_[i].sequence = 0;
   }
+  buffer.fences = {};
   if (buffer.uses == 0) {
     engine_.finish(command);
   } else {
@@ -179,6 +183,7 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
     ++buffer.uses;
     buffer.newest_use = std::max(buffer.newest_use, entry.sequence);
     stats_[plane].newest_buffer.store(static_cast<int32_t>(frame.buffer), std::memory_order_relaxed);
+    if (!buffer.fences.empty()) fence = buffer.fences.pending(std::move(fence));
   }
   publish(plane);
   if (fifo) engine_.signaller().add(release_.get()); // the slot is free: the guest may go on

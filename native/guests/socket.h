@@ -11,6 +11,7 @@
 #include "flip/producer.h"
 #include "guests/fence_inbox.h"
 #include "guests/protocol.h"
+#include "kms/implicit_fences.h"
 
 namespace scanout::guests {
 
@@ -42,6 +43,7 @@ struct Buffer {
   bool registered = false;
   uint32_t fb_id = 0; // 0: the display did not take it; it can be copied only
   uint32_t width = 0, height = 0;
+  kms::ImplicitFences fences;      // of the devices that draw into it
   uint32_t uses = 0;               // frames that the engine holds
   uint64_t newest_use = 0;         // largest sequence taken
   flip::Command* retire = nullptr; // asks to be told when uses is 0
@@ -68,7 +70,8 @@ public:
   void set_area(const flip::Rect& area) noexcept;
   void set_mode(uint32_t plane, flip::PresentMode mode) noexcept;
   /// 0, EEXIST or EINVAL.
-  int add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height) noexcept;
+  int add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height,
+                 kms::ImplicitFences fences = {}) noexcept;
   /// The buffer takes part in no new frame; `command` is finished when no frame holds it.
   void retire_buffer(uint32_t id, flip::Command& command) noexcept;
 

@@ -74,11 +74,12 @@ void VfioGuest::set_area(const flip::Rect& area, uint32_t crtc_id, int64_t perio
   arm(base::now_ns());
 }
 
-int VfioGuest::add_buffer(uint32_t index, uint32_t slot, const VfioPlane& plane, uint32_t fb_id) noexcept {
+int VfioGuest::add_buffer(uint32_t index, uint32_t slot, const VfioPlane& plane, uint32_t fb_id,
+                          kms::ImplicitFences fences) noexcept {
   if (slot >= vfio_buffers || index >= options_.plane_count) return EINVAL;
   Buffer& buffer = buffers_[slot];
   if (buffer.registered || buffer.uses > 0) return EEXIST;
-  buffer = {.registered = true, .index = index, .plane = plane, .fb_id = fb_id};
+  buffer = {.registered = true, .index = index, .plane = plane, .fb_id = fb_id, .fences = std::move(fences)};
   return 0;
 }
 
@@ -94,6 +95,7 @@ void VfioGuest::retire_buffer(uint32_t slot, flip::Command& command) noexcept {
   plane.stream->drop_buffer(slot); // what is on the screen stays
   if (plane.slot == slot) plane.fresh = true;
   plane.announced = {}; // it may come again
+  buffer.fences = {};
   if (buffer.uses == 0) {
     engine_.finish(command);
   } else {
@@ -241,7 +243,7 @@ void VfioGuest::show(uint32_t index, uint32_t slot, const VfioPlane& seen, const
   ++buffer.uses;
   stats_[index].taken.fetch_add(1, std::memory_order_relaxed);
   stats_[index].newest_buffer.store(static_cast<int32_t>(slot), std::memory_order_relaxed);
-  plane.stream->submit(frame);
+  plane.stream->submit(frame, buffer.fences.pending({}));
 }
 
 int32_t VfioGuest::find(uint32_t index, const VfioPlane& seen) const noexcept {

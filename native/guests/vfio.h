@@ -17,6 +17,7 @@
 #include "flip/schedule.h"
 #include "guests/vfio_device.h"
 #include "guests/vfio_region.h"
+#include "kms/implicit_fences.h"
 
 namespace scanout::guests {
 
@@ -65,7 +66,8 @@ public:
   /// Where it is shown, and on which CRTC (0: on none).
   void set_area(const flip::Rect& area, uint32_t crtc_id, int64_t period_ns) noexcept;
   /// A buffer of one plane; `fb_id` 0: the display took it not. 0, EEXIST or EINVAL.
-  int add_buffer(uint32_t index, uint32_t slot, const VfioPlane& plane, uint32_t fb_id) noexcept;
+  int add_buffer(uint32_t index, uint32_t slot, const VfioPlane& plane, uint32_t fb_id,
+                 kms::ImplicitFences fences = {}) noexcept;
   /// The buffer takes part in no new frame; `command` is finished when no frame holds it.
   void retire_buffer(uint32_t slot, flip::Command& command) noexcept;
   /// The primary plane is copied by it from now on; takes it over, and gives the former one back.
@@ -92,6 +94,7 @@ private:
     uint32_t index = 0; // of the plane
     VfioPlane plane;
     uint32_t fb_id = 0;
+    kms::ImplicitFences fences;
     uint32_t uses = 0;               // frames that the engine holds
     flip::Command* retire = nullptr; // asks to be told when uses is 0
   };

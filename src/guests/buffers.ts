@@ -4,6 +4,7 @@ import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../kms/topology.j
 import { type Fd, isSystemError } from '../native/base.js';
 import { closeUntrusted, dmaBufSize, fdKind, type SocketGuest } from '../native/guests.js';
 import { type PixelFormat, pixelFormats, planeNeeds } from '../native/pixels.js';
+import { fencedBy, type Warner } from './fences.js';
 import type { GuestBuffer } from './guest.js';
 import { type AddBuffer, Code, ProtocolError } from './protocol.js';
 
@@ -20,6 +21,7 @@ export class GuestBuffers {
   constructor(
     private readonly device: CardDevice,
     private readonly limit: number,
+    private readonly log: Warner,
   ) {}
 
   get size(): number {
@@ -40,7 +42,8 @@ export class GuestBuffers {
     try {
       buffer = this.check(message, fds);
       this.buffers.set(buffer.id, buffer);
-      await native.addBuffer(buffer.id, buffer.framebuffer, message.width, message.height);
+      const { framebuffer, fenced } = buffer;
+      await native.addBuffer(buffer.id, framebuffer, message.width, message.height, fenced);
     } catch (error) {
       if (buffer !== null) this.buffers.delete(buffer.id);
       buffer?.imported?.release();
@@ -62,7 +65,8 @@ export class GuestBuffers {
       strides: message.strides.slice(0, message.planeCount),
       offsets: message.offsets.slice(0, message.planeCount),
     };
-    return { id, layout, fds, retiring: false, ...importBuffer(this.device, layout, fds) };
+    const imported = importBuffer(this.device, layout, fds);
+    return { id, layout, fds, fenced: fencedBy(fds, this.log), retiring: false, ...imported };
   }
   /** Resolves when nothing shows the buffer any more; `unread` ends its copying. Throws a ProtocolError. */
   async remove(native: SocketGuest, id: number, unread: () => Promise<void>): Promise<void> {

@@ -43,6 +43,8 @@ export interface GuestBuffer {
   readonly errno: number;
   /** Its dma-bufs, for the shadow copy; owned by the guest. */
   readonly fds: readonly Fd[];
+  /** Of these, whose fences are to be asked before each frame; see fences.ts. None when absent. */
+  readonly fenced?: readonly Fd[];
   /** Its pixels, where it has no dma-buf. */
   readonly memory?: PixelMemory;
 }

@@ -16,6 +16,7 @@ import {
 import type { Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import { discard, importBuffer } from './buffers.js';
+import { fencedBy } from './fences.js';
 import {
   type Guest,
   type GuestBuffer,
@@ -173,13 +174,15 @@ export class QemuGuest implements Guest {
       buffer.id,
       buffer.framebuffer,
       wanted.kind === 'dmabuf' ? null : (buffer.memory ?? null),
+      buffer.fenced,
     );
   }
 
   private import(wanted: QemuWanted, fds: Fd[]): Registered {
     const { slot, backingWidth, backingHeight, fourcc, modifier, strides, offsets } = wanted;
     const layout = { width: backingWidth, height: backingHeight, fourcc, modifier, strides, offsets };
-    return { id: slot, layout, fds, ...importBuffer(this.card.device, layout, fds) };
+    const imported = importBuffer(this.card.device, layout, fds);
+    return { id: slot, layout, fds, fenced: fencedBy(fds, this.log), ...imported };
   }
 
   private mirror(wanted: QemuWanted, kind: 'pixels' | 'map', fds: Fd[]): Registered {

@@ -85,7 +85,7 @@ export class SocketGuest implements Guest {
     this.states = this.planes.map(() => UNSHOWN);
     this.present = this.planes.map(() => 'mailbox');
     this.asyncReasons = this.planes.map(() => '');
-    this.registered = new GuestBuffers(card.device, settings?.maxBuffers ?? MAX.buffers);
+    this.registered = new GuestBuffers(card.device, settings?.maxBuffers ?? MAX.buffers, card.log);
     this.producer = new NativeGuest(card.engine, {
       planeCount: hello.planeCount,
       firstStream: first,

@@ -7,6 +7,7 @@ import { createUdmabuf } from '../native/buffers.js';
 import { dmaBufSize } from '../native/guests.js';
 import { pixelFormats, planeNeeds } from '../native/pixels.js';
 import type { VfioDevice, VfioGuest, VfioPlane } from '../native/vfio.js';
+import { fencedBy, type Warner } from './fences.js';
 import type { Guest, GuestBuffer } from './guest.js';
 
 /** Slots of the native half. */
@@ -39,6 +40,7 @@ export class VfioBuffers {
     private readonly card: CardDevice,
     private readonly shadows: ShadowSet,
     private readonly device: VfioDevice,
+    private readonly log: Warner,
   ) {}
 
   get size(): number {
@@ -108,11 +110,12 @@ export class VfioBuffers {
       dmabufId,
       layout,
       fds: [fd],
+      fenced: fencedBy([fd], this.log),
       memfd,
       ...this.import(layout, fd),
     };
     this.kept.set(buffer.id, buffer);
-    await native.addBuffer(plane, buffer.id, made.shape, buffer.framebuffer);
+    await native.addBuffer(plane, buffer.id, made.shape, buffer.framebuffer, buffer.fenced);
     await this.shadows.added(guest, buffer);
     return buffer.id;
   }

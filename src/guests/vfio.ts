@@ -55,7 +55,7 @@ export class VfioGuest implements Guest {
     const first = card.newStreams(kinds.length);
     this.planes = kinds.map((kind, index) => ({ index, kind, stream: first + index }));
     this.states = this.planes.map(() => NOTHING);
-    this.buffersKept = new VfioBuffers(card.device, card.shadows, device);
+    this.buffersKept = new VfioBuffers(card.device, card.shadows, device, log);
     this.producer = new NativeGuest(card.engine, {
       device,
       planeCount: kinds.length,

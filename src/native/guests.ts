@@ -37,8 +37,17 @@ export interface SocketGuest extends Producer {
   setArea(x1: number, y1: number, x2: number, y2: number): Promise<void>;
   /** Present mode by number of the protocol: 0 mailbox, 1 fifo, 2 async. */
   setMode(plane: number, mode: number): Promise<void>;
-  /** `framebuffer` 0: the display did not take the buffer, it can only be copied. EEXIST while the id is in use. */
-  addBuffer(buffer: number, framebuffer: number, width: number, height: number): Promise<void>;
+  /**
+   * `framebuffer` 0: the display did not take the buffer, it can only be copied. `fenced`: its dma-bufs (borrowed) whose
+   * fences hold each frame back; none when absent. EEXIST while the id is in use.
+   */
+  addBuffer(
+    buffer: number,
+    framebuffer: number,
+    width: number,
+    height: number,
+    fenced?: readonly Fd[],
+  ): Promise<void>;
   /** Ends the use of a buffer; resolved when no frame holds it. */
   retireBuffer(buffer: number): Promise<void>;
   stats(plane: number): GuestPlaneStats;

@@ -55,7 +55,7 @@ export interface QemuListener extends Producer {
   /** Buffers of the cursor: these numbers are FIRST_CURSOR and on. */
   cursors(): { framebuffer: number; stride: number; memory: PixelMemory }[];
   /** A wanted buffer can be shown; `framebuffer` 0: copied only. `memory`: of those without a dma-buf, made by QemuPicture. */
-  ready(slot: number, framebuffer: number, memory: PixelMemory | null): Promise<void>;
+  ready(slot: number, framebuffer: number, memory: PixelMemory | null, fenced?: readonly Fd[]): Promise<void>;
   /** A wanted buffer cannot be shown. */
   failed(slot: number): Promise<void>;
   /** An idle buffer is freed: its number may be used again. */

@@ -82,8 +82,14 @@ export interface VfioCanvas {
 export interface VfioGuest extends Producer {
   /** Its place on a CRTC (0: none) in pixels, and the refresh that it is to keep to. */
   setArea(x1: number, y1: number, x2: number, y2: number, crtc: number, periodNs: number): Promise<void>;
-  /** `framebuffer` 0: the display did not take it, it can only be copied. EEXIST while the slot is in use. */
-  addBuffer(plane: number, slot: number, buffer: VfioPlane, framebuffer: number): Promise<void>;
+  /** `framebuffer` 0: the display did not take it, it can only be copied. `fenced` as in SocketGuest; EEXIST while the slot is in use. */
+  addBuffer(
+    plane: number,
+    slot: number,
+    buffer: VfioPlane,
+    framebuffer: number,
+    fenced?: readonly Fd[],
+  ): Promise<void>;
   /** Ends the use of a buffer; resolved when no frame holds it. */
   retireBuffer(slot: number): Promise<void>;
   /** Copies that region from now on; the canvases' slots have been added. */

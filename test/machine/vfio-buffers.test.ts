@@ -52,7 +52,7 @@ function rig() {
   } as unknown as CardDevice;
   const shadows = { added: async () => {}, forget: async () => {} } as unknown as ShadowSet;
   const guest = {} as Guest;
-  const buffers = new VfioBuffers(card, shadows, device);
+  const buffers = new VfioBuffers(card, shadows, device, { warn: () => {} });
   return { state, buffers, add: (plane: VfioPlane) => buffers.add(guest, native, 0, plane) };
 }
 

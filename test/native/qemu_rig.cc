@@ -90,12 +90,18 @@ guests::QemuFault QemuRig::end() {
 }
 
 int QemuRig::ready(uint32_t slot, uint32_t fb, std::shared_ptr<guests::QemuMirror> mirror) {
-  return rig.call([&](flip::Engine&) { return listener->ready(slot, fb, mirror); });
+  return rig.call([&](flip::Engine&) {
+    kms::ImplicitFences fences;
+    return listener->ready(slot, fb, mirror, fences);
+  });
 }
 
 int QemuRig::freed(uint32_t slot) {
   std::shared_ptr<guests::QemuMirror> mirror;
-  return rig.call([&](flip::Engine&) { return listener->freed(slot, mirror); });
+  return rig.call([&](flip::Engine&) {
+    kms::ImplicitFences fences;
+    return listener->freed(slot, mirror, fences);
+  });
 }
 
 int QemuRig::set_area(const flip::Rect& area, guests::QemuScale scale) {

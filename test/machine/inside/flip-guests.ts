@@ -1,6 +1,7 @@
 /** Guests of a flip rig: their own side of the protocol, and the daemon's without its checks, as they are ours. */
 import assert from 'node:assert/strict';
 import type { GuestClient } from '../../../clients/node/index.js';
+import { fencedBy } from '../../../src/guests/fences.js';
 import {
   Capability,
   decodeFromGuest,
@@ -17,6 +18,7 @@ import { Example, type ExampleStats } from './example.js';
 import type { FlipRig, Place } from './flip-rig.js';
 import { FOURCC, type FormatName, makeBuffer, type TestBuffer } from './guest.js';
 import { present } from './kms-rig.js';
+import type { ForeignBuffer } from './vgem.js';
 
 /** An example guest in a process of its own, on as many kinds of planes as there are planes. */
 export function startExample(
@@ -64,6 +66,12 @@ export class RigGuest {
     dmabuf.close();
     this.buffers.set(id, buffer);
     return buffer;
+  }
+
+  /** Registers a buffer of another device, which stays its maker's. */
+  async addForeign({ id, width, height, strides, offsets, dmabuf }: ForeignBuffer): Promise<void> {
+    const layout = { width, height, fourcc: FOURCC.XRGB8888, modifier: 0n, strides, offsets };
+    await this.client.addBuffer(id, layout, [dmabuf]);
   }
 
   /** Shows a buffer and waits for it; gives the frame's sequence. */
@@ -133,9 +141,10 @@ export class Session {
         })),
       });
       for (const gem of gems) gem.destroy();
-      for (const fd of fds) fd.close();
+      const fenced = fencedBy(fds, { warn: (...what: unknown[]) => this.rig.failures.push(what) });
       this.framebuffers.set(message.buffer, framebuffer);
-      await guest.addBuffer(message.buffer, framebuffer, message.width, message.height);
+      await guest.addBuffer(message.buffer, framebuffer, message.width, message.height, fenced);
+      for (const fd of fds) fd.close();
     }
     if (message.type === 'removeBuffer') {
       await guest.retireBuffer(message.buffer);
