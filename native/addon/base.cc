@@ -7,6 +7,9 @@
 #include <cmath>
 #include <limits>
 
+#include "base/program.h"
+#include "base/unix_socket.h"
+
 namespace scanout::addon {
 
 namespace {
@@ -70,6 +73,28 @@ Napi::Value create_memfd(const Napi::CallbackInfo& info) {
   const std::string name = to_string(info[0], "name");
   const int fd = base::check(memfd_create(name.c_str(), MFD_CLOEXEC), "memfd_create", name);
   return wrap_fd(info.Env(), base::UniqueFd(fd));
+}
+
+std::vector<std::string> to_strings(const Napi::Value& value, const char* what) {
+  const Napi::Array array = to_array(value, what);
+  std::vector<std::string> texts;
+  texts.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    texts.push_back(to_string(array.Get(i), what));
+  return texts;
+}
+
+// (path, arguments, environment, descriptors); comes back only by throwing.
+Napi::Value replace_program(const Napi::CallbackInfo& info) {
+  base::replace_program(to_string(info[0], "path"), to_strings(info[1], "arguments"),
+                        to_strings(info[2], "environment"), to_i32(info[3], "descriptors"));
+}
+
+// (path); throws what connecting would.
+Napi::Value probe_socket(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  if (const int error = base::probe_unix(path); error != 0) throw base::SystemError(error, "connect", path);
+  return info.Env().Undefined();
 }
 
 } // namespace
@@ -168,6 +193,8 @@ void init_base(Napi::Env env, Napi::Object exports) {
   Fd::constructor->SuppressDestruct(); // lives as long as the process
   exports.Set("Fd", fd);
   export_function<create_memfd>(exports, "createMemfd");
+  export_function<probe_socket>(exports, "probeSocket");
+  export_function<replace_program>(exports, "replaceProgram");
 }
 
 } // namespace scanout::addon

@@ -108,6 +108,12 @@ UniqueFd connect_unix(const std::string& path, int type) {
   return socket;
 }
 
+int probe_unix(const std::string& path) {
+  // The kernel looks at permissions and at who is there before it finds that the type is wrong.
+  const int result = try_connect(make_socket(SOCK_DGRAM, path).get(), address_of(path));
+  return result == -EPROTOTYPE ? 0 : -result;
+}
+
 UnixListener UnixListener::listen(const std::string& path, const ListenOptions& options) {
   const sockaddr_un address = address_of(path);
   const UniqueFd lock = lock_directory_of(path);

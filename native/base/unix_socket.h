@@ -30,6 +30,10 @@ bool is_unix_socket(int fd, int type);
 /// whose backlog is full is an EAGAIN. The socket is non-blocking and closed on exec. Throws SystemError.
 UniqueFd connect_unix(const std::string& path, int type);
 
+/// Whether a process has a socket of any type bound at `path`, and this one may connect to it: 0, or the
+/// errno that connect(2) would give. Nobody is connected and nobody notices.
+int probe_unix(const std::string& path);
+
 struct ListenOptions {
   int type = 0;               ///< SOCK_STREAM or SOCK_SEQPACKET
   mode_t mode = 0660;         ///< of the socket file; who may write to it may connect

@@ -45,8 +45,24 @@ export function isSystemError(error: unknown, code?: string): error is SystemErr
   );
 }
 
-export const { Fd, createMemfd } = addon as {
+export const { Fd, createMemfd, probeSocket, replaceProgram } = addon as {
   Fd: FdConstructor;
   /** Anonymous memory with a name for /proc; write to it by its number. Throws SystemError. */
   createMemfd(name: string): Fd;
+  /**
+   * Returns when a process has a unix socket bound at `path` and this one may connect to it; nobody is connected. Throws
+   * a SystemError: ENOENT, ECONNREFUSED when whoever listened is gone, EACCES.
+   */
+  probeSocket(path: string): void;
+  /**
+   * Makes this process another program: same id, no signal ignored or blocked, the first `descriptors` descriptors (0 to
+   * 2 are the standard ones; Node.js marks all that it was started with to be closed on exec). `args` begins with the
+   * program's name, `environment` are NAME=VALUE. Throws a SystemError when the system refuses.
+   */
+  replaceProgram(
+    path: string,
+    args: readonly string[],
+    environment: readonly string[],
+    descriptors: number,
+  ): never;
 };
