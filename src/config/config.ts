@@ -1,5 +1,6 @@
 /** The configuration as the rest of the daemon uses it: parsed values, no text that has to be read again. */
 
+import { type CommandValues, expandCommand } from './command.js';
 import type { GuestEntry } from './guest-schema.js';
 
 export type { GuestKindName } from './guest-schema.js';
@@ -84,6 +85,8 @@ interface GuestCommon {
   area: Area | null;
   /** -100 to 100; higher is above. */
   z: number;
+  /** Program and arguments that `scanoutctl guest run` starts, nothing left to put in; null: none. */
+  command: string[] | null;
 }
 
 /** Peer credentials that may be this guest: one of either list. Null for both: anybody. */
@@ -175,7 +178,7 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
       ignore: card.ignore,
     })),
     outputs: document.output.map(resolveOutput),
-    guests: document.guest.map((guest) => resolveGuest(guest, accounts)),
+    guests: document.guest.map((guest) => resolveGuest(guest, daemon.guest_socket, accounts)),
     policy: { unknownGuests: policy.unknown_guests, maxGuests: policy.max_guests },
   };
 }
@@ -215,13 +218,15 @@ function resolveOutput(output: OutputEntry): OutputConfig {
   };
 }
 
-function resolveGuest(guest: GuestEntry, accounts: AccountLookup): GuestConfig {
+function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountLookup): GuestConfig {
   const common = {
     name: guest.name,
     output: guest.output ?? guest.outputs?.[0] ?? null,
     plane: guest.plane,
     area: guest.area ?? null,
     z: guest.z,
+    command:
+      guest.command === undefined ? null : expandCommand(guest.command, commandValues(guest, guestSocket)),
   };
   const peers = { uids: idsOf(guest.uid, accounts.user), gids: idsOf(guest.gid, accounts.group) };
   const { kind } = guest;
@@ -248,6 +253,23 @@ function resolveGuest(guest: GuestEntry, accounts: AccountLookup): GuestConfig {
 /** Where the daemon listens for a guest that has a socket of its own. */
 export function guestSocketPath(guest: { name: string; socket?: string | undefined }): string {
   return guest.socket ?? `/run/scanoutd/${guest.name}.sock`;
+}
+
+/** What words in the guest's command stand for. `guestSocket`: where socket guests connect. */
+export function commandValues(guest: GuestEntry, guestSocket: string): CommandValues {
+  return {
+    name: guest.name,
+    socket: socketOf(guest, guestSocket),
+    address: guest.address ?? null,
+    device: guest.device ?? null,
+    output: guest.output ?? guest.outputs?.[0] ?? null,
+  };
+}
+
+/** The socket by which the guest and the daemon find each other, whichever of them listens. */
+export function socketOf(guest: GuestEntry, guestSocket: string): string | null {
+  if (guest.kind === 'socket') return guestSocket;
+  return guest.kind === 'virtio' ? guestSocketPath(guest) : (guest.socket ?? null);
 }
 
 function parseColor(text: string): number {

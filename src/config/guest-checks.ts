@@ -1,6 +1,7 @@
 /** Checks of [[guest]] entries that no single value can fail. */
 
-import { guestSocketPath } from './config.js';
+import { CommandError, checkProgram, expandArgument } from './command.js';
+import { commandValues, guestSocketPath } from './config.js';
 import { type Entries, type Entry, finding } from './entries.js';
 import { CONNECTOR_NAME, MAX_SIZE } from './fields.js';
 import { type GuestEntry, KEYS_OF_KINDS } from './guest-schema.js';
@@ -21,6 +22,7 @@ export function checkGuests(
     ...checkGuestNames(guests.known),
     ...checkGuestCount(policy, guests.known),
     ...guests.known.flatMap((guest) => checkKind(guest, Object(written)[guest.index])),
+    ...guests.known.flatMap(checkCommand),
     ...guests.known.flatMap(checkArea),
     ...guests.known.flatMap((guest) => checkOutputsOf(guest, outputs)),
     ...checkPlanes(guests.known, outputs.known),
@@ -65,6 +67,26 @@ function checkMissing(index: number, value: GuestEntry, unsure: ReadonlySet<stri
     return [finding(['guest', index, 'output'], value.output, 'one of output and outputs', why)];
   }
   return [];
+}
+
+/** Words in braces that there are not, or that mean nothing for this guest. */
+function checkCommand({ index, value, unsure }: Entry<GuestEntry>): Finding[] {
+  if (value.command === undefined || unsure.has('kind')) return [];
+  const known = commandValues(value, '/');
+  // What is there but wrong is told where it is.
+  const values = Object.fromEntries(
+    Object.entries(known).map(([word, text]) => [word, unsure.has(word) ? '/' : text]),
+  );
+  return value.command.flatMap((text, order) => {
+    try {
+      const argument = expandArgument(text, { ...known, ...values });
+      if (order === 0) checkProgram(argument);
+      return [];
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      return [finding(['guest', index, 'command', order], text, error.allowed, error.message)];
+    }
+  });
 }
 
 /** Sockets that the daemon listens on, with the keys that say where. */

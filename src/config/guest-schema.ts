@@ -6,6 +6,8 @@ import { absolutePath, accounts, key, MAX_SIZE, SOCKET_PATH, socketPath, text } 
 export const MAX_BUFFERS = 64;
 /** Scanouts of one virtual device (VIRTIO_GPU_MAX_SCANOUTS). */
 export const MAX_SCANOUTS = 16;
+/** Texts of a command; the system bounds their bytes. */
+const MAX_COMMAND = 1024;
 /** Consoles of one virtual machine. */
 const MAX_CONSOLE = 255;
 
@@ -114,6 +116,15 @@ export const guest = key(
       '"vmm" or "daemon"',
       'Kind vfio: who opens the device: a virtual machine, whose descriptor is then used too, or the daemon itself.',
     ).default('vmm'),
+    command: key(
+      z
+        .array(key(z.string().regex(/^[^\0]*$/), 'a text without NUL', 'One argument.'))
+        .min(1)
+        .max(MAX_COMMAND),
+      `a list of 1 to ${MAX_COMMAND} texts: a program and its arguments`,
+      'What `scanoutctl guest run` starts: a program and its arguments, with no shell in between. {name}, {socket}, ' +
+        '{address}, {device} and {output} stand for what the guest has; {{ and }} are braces.',
+    ).optional(),
     plane: key(
       z.union([z.enum(['auto', 'primary', 'overlay', 'cursor']), z.int().min(1).max(0xffffffff)]),
       '"auto", "primary", "overlay", "cursor", or the id of a hardware plane (a whole number from 1)',

@@ -71,6 +71,35 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
       'f:9:1: guest[2].name: found "/run/scanoutd/b.sock", allowed is a socket of its own: guest[1].socket has this one',
     ],
   },
+  {
+    name: 'a command with words that there are not, that mean nothing here, and with a brace',
+    text: '[[guest]]\nname = "a"\nkind = "qemu"\nsocket = "/s"\ncommand = ["q", "{sock}", "x{device}", "{\\"a\\":1}", "}", "{address}"]',
+    problems: [
+      'f:5:17: guest[0].command[1]: found "{sock}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: there is no {sock}',
+      'f:5:27: guest[0].command[2]: found "x{device}", allowed is a word that the guest has: this guest has no device',
+      'f:5:40: guest[0].command[3]: found "{\\"a\\":1}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: a lone {',
+      'f:5:53: guest[0].command[4]: found "}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: a lone }',
+      'f:5:58: guest[0].command[5]: found "{address}", allowed is a word that the guest has: this guest has no address',
+    ],
+  },
+  {
+    name: 'a command that is empty, no list, not all texts, or has a NUL',
+    text: '[[guest]]\nname = "a"\ncommand = []\n[[guest]]\nname = "b"\ncommand = "qemu -m 4G"\n[[guest]]\nname = "c"\ncommand = ["q", 4, "a\\u0000b"]',
+    problems: [
+      'f:3:1: guest[0].command: found an empty list, allowed is a list of 1 to 1024 texts: a program and its arguments',
+      'f:6:1: guest[1].command: found "qemu -m 4G", allowed is a list of 1 to 1024 texts: a program and its arguments',
+      'f:9:17: guest[2].command[1]: found 4, allowed is a text without NUL',
+      'f:9:20: guest[2].command[2]: found "a\\u0000b", allowed is a text without NUL',
+    ],
+  },
+  {
+    name: 'a program that depends on where the caller stands',
+    text: '[[guest]]\nname = "a"\ncommand = ["./qemu"]\n[[guest]]\nname = "b"\ncommand = [""]',
+    problems: ['./qemu', ''].map(
+      (found, index) =>
+        `f:${3 * index + 3}:12: guest[${index}].command[0]: found "${found}", allowed is an absolute path, or a name that is looked for in PATH: the program cannot be found by it`,
+    ),
+  },
 ];
 
 for (const { name, text, problems } of WRONG) {
@@ -78,7 +107,7 @@ for (const { name, text, problems } of WRONG) {
 }
 
 test('each kind has its own settings', () => {
-  const common = { output: null, plane: 'auto', area: null, z: 0 };
+  const common = { output: null, plane: 'auto', area: null, z: 0, command: null };
   assert.deepEqual(guestsOf('[[guest]]\nname = "vm"\nkind = "virtio"\noutputs = ["DP-1", "DP-2"]\nuid = 7'), [
     {
       ...common,
@@ -108,4 +137,40 @@ test('each kind has its own settings', () => {
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\ndevice = "/dev/vfio/1"'), [
     { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1', owner: 'vmm' },
   ]);
+});
+
+test('the words of a command are what the guest has', () => {
+  const all = 'command = ["q", "{name}={socket},{output}", "{{{name}}}", "a b"]';
+  const commandOf = (more: string) =>
+    guestsOf(`[daemon]\nguest_socket = "/run/g"\n[[guest]]\nname = "vm"\n${more}`)[0]?.command;
+  assert.deepEqual(commandOf(`output = "DP-1"\n${all}`), ['q', 'vm=/run/g,DP-1', '{vm}', 'a b']);
+  assert.deepEqual(
+    commandOf(`kind = "virtio"\noutputs = ["DP-2", "DP-1"]\n${all}`)?.[1],
+    'vm=/run/scanoutd/vm.sock,DP-2',
+  );
+  assert.deepEqual(
+    commandOf(`kind = "qemu"\nsocket = "/run/q"\noutput = "DP-1"\n${all}`)?.[1],
+    'vm=/run/q,DP-1',
+  );
+  assert.deepEqual(commandOf('kind = "qemu"\naddress = "unix:path=/b"\ncommand = ["q", "{address}"]'), [
+    'q',
+    'unix:path=/b',
+  ]);
+  assert.deepEqual(commandOf('kind = "vfio"\ndevice = "/sys/d"\ncommand = ["/q", "{device}"]'), [
+    '/q',
+    '/sys/d',
+  ]);
+  // What comes from the entry is not looked at again.
+  assert.deepEqual(
+    commandOf('output = "{name}"\ncommand = ["{output}"]\n[[output]]\nname = "{name}"\nconnector = "DP-1"'),
+    ['{name}'],
+  );
+});
+
+test('a wrong key is not told again as a word without a value', () => {
+  const [problem, ...more] = problemsOf(
+    '[[guest]]\nname = "a"\nkind = "vfio"\ndevice = "d"\ncommand = ["q", "{device}"]',
+  );
+  assert.match(problem ?? '', /guest\[0\]\.device/);
+  assert.deepEqual(more, []);
 });

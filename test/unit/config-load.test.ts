@@ -307,6 +307,7 @@ test('every value reaches the configuration, parsed', () => {
     present = ["fifo"]
     uid = ["qemu", 7]
     gid = 0
+    command = ["qemu", "{name}"]
   `);
   assert.equal(config.daemon.guestSocketMode, 0o600);
   assert.equal(config.daemon.guestSocketGroup, 108);
@@ -329,6 +330,7 @@ test('every value reaches the configuration, parsed', () => {
       plane: 31,
       area: { x: 1, y: 2, width: 3, height: 4 },
       z: 0,
+      command: ['qemu', 'tv'],
       present: ['fifo'],
       uids: [64055, 7],
       gids: [0],
@@ -374,6 +376,7 @@ test('any document either loads or is refused with the place of every problem', 
     'plane',
     'uid',
     'idle',
+    'command',
   ];
   const leaf = fc.constantFrom(
     '1',
@@ -383,6 +386,7 @@ test('any document either loads or is refused with the place of every problem', 
     'true',
     '[]',
     '[1, "a"]',
+    '["{name}", "{"]',
     '{}',
     '1.5',
     '2020-01-01',
