@@ -7,6 +7,8 @@ export const EXIT = {
   usage: 2,
   /** No daemon at the bus, or it went away. */
   unreachable: 3,
+  /** What is to be started is wrong (EX_CONFIG of sysexits.h): starting again would not help. */
+  config: 78,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

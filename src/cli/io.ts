@@ -1,9 +1,10 @@
 /** What a command may touch of the world; tests give it another one. */
-import { writeFileSync, writeSync } from 'node:fs';
+import { accessSync, constants, statSync, writeFileSync, writeSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Fd } from '../native/base.js';
 import { type BusTarget, type Connection, connect } from './connection.js';
+import type { ProgramIo } from './guest-run.js';
 import { ended, type TopTerminal } from './top.js';
 
 export interface Io {
@@ -18,17 +19,19 @@ export interface Io {
   /** Throws the system's error. */
   writeFile(path: string, data: Buffer): void;
   terminal: TopTerminal;
+  programs: ProgramIo;
 }
 
 /** The real world. */
 export function processIo(): Io {
   const isTerminal = isatty(1);
   const out = (data: string | Buffer) => writeAll(1, Buffer.from(data));
+  const error = (text: string) => writeAll(2, Buffer.from(text));
   return {
     env: process.env,
     color: isTerminal && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
     out,
-    error: (text) => writeAll(2, Buffer.from(text)),
+    error,
     connect,
     openQemuDisplay: async (monitor) => {
       // Loaded only now: help and `check` work without the native part.
@@ -45,7 +48,32 @@ export function processIo(): Io {
       untilEnded,
       now: () => Date.now(),
     },
+    programs: programsOf(error),
   };
+}
+
+function programsOf(error: (text: string) => void): ProgramIo {
+  // Loaded only when needed, as above.
+  const native = () => import('../native/base.js');
+  return {
+    env: process.env,
+    pid: process.pid,
+    error,
+    isExecutable,
+    probeSocket: async (path) => (await native()).probeSocket(path),
+    replaceProgram: async (...call) => (await native()).replaceProgram(...call),
+    sleep: (ms) => setTimeout(ms),
+    now: () => performance.now(),
+  };
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 /** Writes synchronously, so that nothing is lost when the process ends; a pipe that is full is waited for. */

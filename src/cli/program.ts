@@ -6,6 +6,7 @@ import type { Fd } from '../native/base.js';
 import { checkConfig, formatCheck } from './check.js';
 import { type Connection, chooseBus, DEFAULT_BUS } from './connection.js';
 import { CliError, EXIT, type ExitCode, formatError } from './errors.js';
+import { formatCommand, planGuest, runGuest } from './guest-run.js';
 import type { Io } from './io.js';
 import { parseArea } from './table.js';
 import {
@@ -25,10 +26,11 @@ interface JsonOption {
 
 const EXIT_HELP = `
 Exit status:
-  0  done
-  1  the daemon refused, or what was checked is wrong
-  2  wrong use of the command line
-  3  no daemon at the bus
+  0   done
+  1   the daemon refused, or what was checked is wrong
+  2   wrong use of the command line
+  3   no daemon at the bus
+  78  what "guest run" is to start is wrong; else it ends as the guest's program does
 
 Environment:
   SCANOUTD_BUS  path of the bus socket, when there is no --bus
@@ -80,6 +82,7 @@ function buildProgram(io: Io, exitWith: (code: ExitCode) => void): Command {
   addShowCommands(program, io, withDaemon);
   addChangeCommands(program, io, withDaemon);
   addQemu(program, io, withDaemon);
+  addGuest(program, io);
   addScreenshot(program, io, withDaemon);
   addTop(program, io, withDaemon);
   addCheck(program, io, exitWith);
@@ -188,6 +191,45 @@ function addQemu(program: Command, io: Io, withDaemon: WithDaemon): void {
       });
       const guest = guestAfter(status, name);
       print(io, options, guest, () => (guest === null ? `${name}: not connected\n` : formatPlacement(guest)));
+    });
+}
+
+interface RunOptions extends JsonOption {
+  config?: string;
+  wait: number;
+  dryRun?: boolean;
+}
+
+function addGuest(program: Command, io: Io): void {
+  const guest = program.command('guest').description('start guests');
+  command(guest, 'run', 'become the program that the configuration has as the command of a guest', [
+    ['scanoutctl guest run desk', 'in this terminal; the unit scanoutd-guest@desk does it under systemd'],
+    ['scanoutctl guest run desk --dry-run', 'print the command that would be run'],
+  ])
+    .argument('<guest>', 'name of a [[guest]] with a command')
+    .option('-c, --config <file>', 'configuration, in place of the one that the daemon reads by default')
+    .option(
+      '--wait <seconds>',
+      'how long to wait for the daemon, where it has to be there first',
+      readWait,
+      30,
+    )
+    .option('--dry-run', 'print the command and end')
+    .action(async (name: string, { config, wait, dryRun, json }: RunOptions) => {
+      const start = planGuest(name, config);
+      if (dryRun === true) {
+        const { waitFor: _, ...document } = start;
+        print(io, json === undefined ? {} : { json }, document, () => formatCommand(start.argv));
+        return;
+      }
+      if (json === true) {
+        throw new CliError(
+          EXIT.usage,
+          '--json is for --dry-run',
+          'The output is that of the guest otherwise.',
+        );
+      }
+      await runGuest(start, wait, io.programs);
     });
 }
 
@@ -331,6 +373,14 @@ function readPlane(text: string): NonNullable<AssignRequest['plane']> {
     throw new InvalidArgumentError('It is auto, primary, overlay, cursor, or the id of a plane.');
   }
   return Number(text);
+}
+
+function readWait(text: string): number {
+  const seconds = Number(text);
+  if (text.trim() === '' || !(seconds >= 0 && seconds <= 86400)) {
+    throw new InvalidArgumentError('It is a number of seconds from 0 to 86400.');
+  }
+  return seconds;
 }
 
 function readInterval(text: string): number {

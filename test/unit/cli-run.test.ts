@@ -59,6 +59,7 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       calls.push(['openQemuDisplay', monitor]);
       return { close: () => calls.push(['closeSocket']) } as unknown as Fd;
     },
+    programs: {} as Io['programs'],
     writeFile: (path, data) => {
       if (path.startsWith('/forbidden')) {
         throw new Error(`EACCES: permission denied, open '${path}'`);
