@@ -133,6 +133,7 @@ Napi::Value Shadow::stats(const Napi::CallbackInfo& info) {
     Napi::Object object = Napi::Object::New(info.Env());
     object.Set("copies", static_cast<double>(stats.copies.load(std::memory_order_relaxed)));
     object.Set("failures", static_cast<double>(stats.failures.load(std::memory_order_relaxed)));
+    object.Set("pixels", static_cast<double>(stats.pixels.load(std::memory_order_relaxed)));
     object.Set("drawNs", static_cast<double>(stats.draw_ns.load(std::memory_order_relaxed)));
     return object;
   });

@@ -34,6 +34,7 @@ struct ShadowOptions {
 struct ShadowStats {
   std::atomic<uint64_t> copies{0}, failures{0};
   std::atomic<int64_t> draw_ns{0}; // all drawings together
+  std::atomic<uint64_t> pixels{0}; // in the rectangles that were drawn
 };
 
 class RemoveBufferCommand;

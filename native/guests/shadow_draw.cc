@@ -202,6 +202,10 @@ void Shadow::on_drawn() noexcept {
   }
   failures_ = 0;
   stats.copies.fetch_add(1, std::memory_order_relaxed);
+  uint64_t pixels = 0;
+  for (const flip::Rect& rect : job_.damage.rects())
+    pixels += static_cast<uint64_t>(rect.x2 - rect.x1) * static_cast<uint64_t>(rect.y2 - rect.y1);
+  stats.pixels.fetch_add(pixels, std::memory_order_relaxed);
   submit(false);
 }
 

@@ -78,6 +78,8 @@ export interface OutputDocument {
   writeback: boolean;
   flips: number;
   missed: number;
+  /** By the shadow copies that are on its planes now: pictures that were drawn, and pixels that changed in them. */
+  copied: { pictures: number; pixels: number };
   /** The newest commit failure, or null. */
   lastError: { errno: number; code: string; stage: string; count: number } | null;
 }

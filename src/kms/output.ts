@@ -247,6 +247,7 @@ export class Output {
       writeback: lit !== null && lit.writeback !== null,
       flips: stats?.flips ?? 0,
       missed: stats?.missed ?? 0,
+      copied: this.shadows.copied(this),
       lastError: this.lastError,
     };
   }

@@ -88,6 +88,18 @@ export class ShadowSet {
     await Promise.all(removals);
   }
 
+  /** What the copies of an output have drawn. */
+  copied(output: Output): { pictures: number; pixels: number } {
+    const sum = { pictures: 0, pixels: 0 };
+    for (const { output: of, shadow } of this.copies.values()) {
+      if (of !== output) continue;
+      const { copies, pixels } = shadow.stats();
+      sum.pictures += copies;
+      sum.pixels += pixels;
+    }
+    return sum;
+  }
+
   /** Ends the copies of an output that nothing is drawn into; after something else has taken their planes. */
   sweep(output: Output): void {
     for (const [plane, copy] of this.copies) {

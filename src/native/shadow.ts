@@ -26,8 +26,8 @@ export interface Shadow extends Producer {
   setBuffer(stream: number, buffer: number, layout: ReadableBuffer): Promise<void>;
   /** Resolved when the buffer is not read any more. */
   removeBuffer(stream: number, buffer: number): Promise<void>;
-  /** Drawings, those that failed, and the time of all in nanoseconds. */
-  stats(): { copies: number; failures: number; drawNs: number };
+  /** Drawings, those that failed, the pixels that they were of, and the time of all in nanoseconds. */
+  stats(): { copies: number; failures: number; pixels: number; drawNs: number };
 }
 
 interface ShadowExports {
