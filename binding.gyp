@@ -74,6 +74,22 @@
       "ldflags": ["-Wl,--wrap=write"],
     },
     {
+      # A virtual machine's display without the machine: the front end of vhost-user-gpu and its driver.
+      "target_name": "bench_virtio",
+      "type": "executable",
+      "sources": ["test/bench/virtio.cc"],
+      "cflags": ["-O2"],
+    },
+    {
+      # The display of QEMU without QEMU.
+      "target_name": "bench_dbus",
+      "type": "executable",
+      "dependencies": ["client"],
+      "sources": ["test/bench/dbus.c", "test/bench/dbus-control.c"],
+      "cflags": ["-O2", "<!@(pkg-config --cflags libsystemd)"],
+      "libraries": ["<!@(pkg-config --libs libsystemd)"],
+    },
+    {
       # An eventfd on the loop of Node.js, for the benchmark's loop in JavaScript.
       "target_name": "bench_watch",
       "type": "loadable_module",

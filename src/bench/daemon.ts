@@ -10,7 +10,9 @@ import type { RECORD_COLUMNS } from '../native/flip.js';
 import { Child } from './child.js';
 
 /** An emulated machine under load needs long to load some megabytes of JavaScript. */
-const START_MS = 120_000;
+const START_MS = 300_000;
+/** In its directory. */
+export const GUEST_SOCKET = 'guest.sock';
 const POLL_MS = 100;
 /** As in api/dbus.ts, which would bring the whole daemon along. */
 const MANAGER = { path: '/org/scanoutd1', interface: 'org.scanoutd1.Manager' } as const;
@@ -39,7 +41,7 @@ export class DaemonProcess {
   constructor(options: DaemonOptions) {
     const { directory } = options;
     const config = join(directory, 'scanoutd.toml');
-    this.socket = join(directory, 'guest.sock');
+    this.socket = join(directory, GUEST_SOCKET);
     this.bus = join(directory, 'bus');
     this.log = join(directory, 'scanoutd.log');
     const paths = `[daemon]\nguest_socket = "${this.socket}"\nbus_socket = "${this.bus}"\nsystem_bus = "off"\n\n`;

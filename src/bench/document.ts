@@ -1,4 +1,5 @@
 /** The benchmark's result as one document: what the table, the JSON file and the page are made of. */
+import { type CountDocument, countsOf } from './counts.js';
 import type { Measured } from './run.js';
 import { type ComparisonPlan, comparisons, type Scenario, type Subject, type Target } from './scenarios.js';
 import { flatten, type Ratio, ratioOf, type Summary, summarize, tailCurve } from './statistics.js';
@@ -62,6 +63,7 @@ export interface BenchDocument {
   length: string;
   scenarios: ScenarioDocument[];
   comparisons: ComparisonDocument[];
+  counts: CountDocument[];
 }
 
 export interface ScenarioResult {
@@ -80,6 +82,7 @@ export function benchDocument(
     length,
     scenarios: results.map(scenarioDocument),
     comparisons: plans.flatMap((plan) => compare(plan, results)),
+    counts: results.flatMap(({ measured }) => countsOf(measured)),
   };
 }
 

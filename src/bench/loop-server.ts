@@ -93,6 +93,10 @@ export class LoopServer implements Server {
     return this.running.map(({ files }) => `${files}.stamps`);
   }
 
+  async counts(): Promise<null> {
+    return null;
+  }
+
   private signal(signal: NodeJS.Signals): void {
     for (const { child } of this.running) child.kill(signal);
   }

@@ -13,14 +13,14 @@ import {
   CARD,
   cardsFor,
   type Length,
-  layoutOf,
+  layoutFor,
+  PROGRAMS,
   type Program,
+  programOf,
   type Scenario,
   scenarios,
 } from './scenarios.js';
 import type { Server } from './server.js';
-
-const PROGRAMS: readonly Program[] = ['reference', 'scanoutd', 'js'];
 
 interface Options {
   length: Length;
@@ -34,10 +34,8 @@ export function parseOptions(args: readonly string[], env: NodeJS.ProcessEnv = p
     .description('Measures scanoutd beside the smallest correct flip program. Root, with vkms and udmabuf.')
     .option('--quick', 'a minute and a half')
     .option('--long', 'half an hour, for narrow intervals')
-    .option('--only <name>', 'scenarios whose name begins so: one, guests-1 and so on')
-    .option('--programs <names>', 'some of reference, scanoutd and js, with commas', readPrograms, [
-      ...PROGRAMS,
-    ])
+    .option('--only <name>', 'scenarios whose name begins so: one, guests-1, kinds, text and so on')
+    .option('--programs <names>', `some of ${PROGRAMS.join(', ')}, with commas`, readPrograms, [...PROGRAMS])
     .option('--out <dir>', 'where bench.json and bench.html go', env.SCANOUTD_OUT ?? 'out/bench')
     .allowExcessArguments(false)
     .parse(args, { from: 'user' })
@@ -89,24 +87,25 @@ class Cards {
 async function measure(
   list: readonly Scenario[],
   programs: readonly Program[],
-  directory: string,
+  parent: string,
   cards: Cards,
   done: (result: ScenarioResult) => void,
 ): Promise<string> {
-  const most = layoutOf(Math.max(...list.map(({ guests }) => guests)));
-  const count = cardsFor(most.length);
   const servers = new Map<Program, Server>();
   try {
     for (const program of programs) {
-      const own = join(directory, program);
-      const devices = cards.make(program === 'js' ? 1 : count);
+      const own = list.filter(({ subjects }) => subjects.some((subject) => programOf(subject) === program));
+      if (own.length === 0) continue;
+      const most = layoutFor(program, Math.max(...own.map(({ guests }) => guests)));
+      const devices = cards.make(cardsFor(most));
+      const directory = join(parent, program);
       const server =
-        program === 'scanoutd'
-          ? new ScanoutdServer(devices, most, own)
-          : new LoopServer(program, devices, own);
+        program === 'js' || program === 'reference'
+          ? new LoopServer(program, devices, directory)
+          : new ScanoutdServer(program, devices, most, directory);
       servers.set(program, server);
     }
-    const runner = new Runner(servers, directory, say);
+    const runner = new Runner(servers, parent, say);
     for (const scenario of list) done({ scenario, measured: await runner.scenario(scenario) });
     const reasons = await Promise.all([...servers.values()].map((server) => server.realtimeReason()));
     return reasons.find((reason) => reason !== '') ?? '';

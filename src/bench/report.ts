@@ -1,5 +1,6 @@
 /** The benchmark's document as text for a terminal, and as a page. */
 import { formatMicros, formatTable } from '../cli/table.js';
+import type { CountDocument } from './counts.js';
 import type {
   BenchDocument,
   ComparisonDocument,
@@ -25,6 +26,7 @@ const SUBJECT_HEAD = [
   'SYSCALLS/FLIP',
   'MEMORY',
 ];
+const COUNT_HEAD = ['COUNT', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
 const RATIO_HEAD = ['RATIO', 'OF', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
 
 export function formatScenario(scenario: ScenarioDocument): string {
@@ -35,8 +37,11 @@ export function formatScenario(scenario: ScenarioDocument): string {
 /** What is known when all scenarios are measured: where, the ratios, and what they come to. */
 export function formatSummary(document: BenchDocument): string {
   const table = formatTable(RATIO_HEAD, document.comparisons.map(ratioCells), { color: false });
-  const verdict = verdictText(document.comparisons);
-  return `Ratios of latency\n${table}\n${conditionsText(document.conditions)}\n${verdict}`;
+  const counts =
+    document.counts.length === 0
+      ? ''
+      : `\nCounts\n${formatTable(COUNT_HEAD, document.counts.map(countCells), { color: false })}`;
+  return `Ratios of latency\n${table}${counts}\n${conditionsText(document.conditions)}\n${verdictText(document)}`;
 }
 
 export function reportPage(document: BenchDocument): string {
@@ -49,6 +54,9 @@ export function reportPage(document: BenchDocument): string {
         'in flight on its CRTC) until the entry of its commit ioctl, both stamped outside of the program.',
       table: { head: RATIO_HEAD, rows: document.comparisons.map(ratioCells) },
     },
+    ...(document.counts.length === 0
+      ? []
+      : [{ heading: 'Counts', table: { head: COUNT_HEAD, rows: document.counts.map(countCells) } }]),
     ...document.scenarios.map(scenarioSection),
   ];
   if (scale.length > 1) sections.push({ heading: 'As guests grow', plots: [scalePlot(scale)] });
@@ -100,10 +108,19 @@ function ratioCells({ what, percentile, ratio, target, verdict }: ComparisonDocu
   return [what, percentile, ratio.value.toFixed(2), interval, target || '-', verdict || '-'];
 }
 
-function verdictText(comparisons: readonly ComparisonDocument[]): string {
-  const asked = comparisons.filter(({ verdict }) => verdict !== '');
+function countCells({ what, value, interval, target, verdict }: CountDocument): string[] {
+  const between = interval === null ? '-' : `${interval.low.toFixed(2)} to ${interval.high.toFixed(2)}`;
+  return [what, value.toFixed(2), between, target || '-', verdict || '-'];
+}
+
+function verdictText({ comparisons, counts }: BenchDocument): string {
+  const all = [
+    ...comparisons.map(({ what, percentile, verdict }) => ({ name: `${what} (${percentile})`, verdict })),
+    ...counts.map(({ what, verdict }) => ({ name: what, verdict })),
+  ];
+  const asked = all.filter(({ verdict }) => verdict !== '');
   const missed = asked.filter(({ verdict }) => verdict === 'missed');
-  const names = missed.map(({ what, percentile }) => `${what} (${percentile})`).join(', ');
+  const names = missed.map(({ name }) => name).join(', ');
   const met = asked.length - missed.length;
   if (asked.length === 0) return '';
   return `${met} of ${asked.length} targets met${missed.length === 0 ? '' : `; missed: ${names}`}\n`;

@@ -2,22 +2,24 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Child, nativeFile } from './child.js';
+import { Child } from './child.js';
+import { Guests } from './guests.js';
 import {
   type GuestLayout,
-  layoutOf,
+  layoutFor,
   orderOf,
   PERIOD_NS,
+  type Printing,
   type Program,
+  printingOf,
   programOf,
   type Scenario,
   type Subject,
 } from './scenarios.js';
-import type { OwnFlip, Server } from './server.js';
+import type { Counts, OwnFlip, Server } from './server.js';
 import { type Flip, type Kick, matchFlips, type Place, readKicks, readStamps, type Stamp } from './stamps.js';
 import { minus, parseStrace, residentOf, threadsOf, type Usage, usageOf } from './usage.js';
 
-const CONNECT_MS = 120_000;
 const WARM_SECONDS = 1;
 /** After a change of turns: what the former one left in caches and queues is over. */
 const SETTLE_MS = 50;
@@ -32,6 +34,24 @@ interface Turn {
   lost: number;
   hot: Usage;
   whole: Usage;
+  /** What the program counted meanwhile; null where it does not. */
+  counts: TurnCounts | null;
+}
+
+/** Work of one turn that a flip should not need. */
+export interface TurnCounts {
+  imports: number;
+  /** Frames of guests that flip, which were copied. */
+  copies: number;
+  /** Of the machine that printed; null where none did. */
+  printed: Printed | null;
+}
+
+export interface Printed {
+  lines: number;
+  /** Copies, and the pixels that were copied for them. */
+  copies: number;
+  pixels: number;
 }
 
 /** What was measured of a subject, by rounds. */
@@ -43,37 +63,13 @@ export interface Measured {
   syscalls: { total: number; byName: Map<string, number> } | null;
 }
 
-/** The guests of one program. */
-class Guests {
-  private readonly child: Child;
-  readonly file: string;
-
-  constructor(layout: readonly GuestLayout[], sockets: readonly string[], rate: number, base: string) {
-    this.file = `${base}.kicks`;
-    const names = layout.map(({ name, width, height }, i) => `${sockets[i]}:${name}:${width}x${height}`);
-    const command = [nativeFile('bench_guest'), '--out', this.file, '--rate', String(rate), ...names];
-    this.child = new Child('guests', command, { log: `${base}.log` });
-  }
-
-  async connected(): Promise<void> {
-    await this.child.line('ready', CONNECT_MS);
-  }
-
-  async run(seconds: number): Promise<{ flips: number; lost: number }> {
-    this.child.write(`run ${seconds}\n`);
-    const [, flips, lost] = (await this.child.line('ran ', seconds * 1000 + CONNECT_MS)).split(' ');
-    return { flips: Number(flips), lost: Number(lost) };
-  }
-
-  async leave(): Promise<void> {
-    await this.child.end();
-  }
-}
-
 interface Running {
   server: Server;
   guests: Guests;
   places: Place[];
+  layout: GuestLayout[];
+  /** Machines that print, each with its place. */
+  printers: Map<Printing, { machine: Guests; layout: GuestLayout }>;
 }
 
 export class Runner {
@@ -85,11 +81,10 @@ export class Runner {
 
   async scenario(scenario: Scenario): Promise<Measured[]> {
     this.say(scenario.title);
-    const layout = layoutOf(scenario.guests);
     const subjects = scenario.subjects.filter((subject) => this.servers.has(programOf(subject)));
     const running = new Map<Program, Running>();
     for (const program of new Set(subjects.map(programOf))) {
-      running.set(program, await this.begin(program, scenario, layout));
+      running.set(program, await this.begin(program, scenario));
     }
     const turns = new Map<Subject, Turn[]>(subjects.map((subject) => [subject, []]));
     for (let round = 0; round < scenario.rounds; round++) {
@@ -103,7 +98,7 @@ export class Runner {
     for (const [program, one] of running) {
       const resident = one.server.threads().reduce((sum, { pid }) => sum + residentOf(pid), 0);
       const syscalls = scenario.syscalls ? await this.countSyscalls(one) : null;
-      const flips = await this.end(one, layout);
+      const flips = await this.end(one);
       for (const subject of subjects.filter((name) => programOf(name) === program)) {
         const rounds = (turns.get(subject) ?? []).map((turn) => ({ turn, ...flips(turn) }));
         const counted = subject === program ? syscalls : null;
@@ -113,31 +108,48 @@ export class Runner {
     return subjects.flatMap((subject) => measured.filter((one) => one.subject === subject));
   }
 
-  private async begin(program: Program, scenario: Scenario, layout: GuestLayout[]): Promise<Running> {
+  private async begin(program: Program, scenario: Scenario): Promise<Running> {
     this.say(`  starting ${program}`);
     const server = found(this.servers, program);
-    const sockets = await server.open(layout);
+    const all = layoutFor(program, scenario.guests);
+    const layout = all.filter(({ printing }) => printing === null);
+    const sockets = await server.open(all);
     const base = join(this.directory, `${scenario.name}-${program}`);
     const guests = new Guests(layout, sockets, scenario.rate, base);
     await guests.connected();
+    const printers: Running['printers'] = new Map();
+    for (const [i, one] of all.entries()) {
+      if (one.printing === null) continue;
+      const machine = new Guests([one], sockets.slice(i), 0, `${base}-${one.name}`);
+      printers.set(one.printing, { machine, layout: one });
+      await machine.connected();
+    }
     const places = await server.places(layout, async () => {
       await guests.run(WARM_SECONDS);
     });
     server.freeze();
-    return { server, guests, places };
+    return { server, guests, places, layout, printers };
   }
 
-  private async turn(subject: Subject, { server, guests }: Running, seconds: number): Promise<Turn> {
+  private async turn(subject: Subject, running: Running, seconds: number): Promise<Turn> {
+    const { server, guests } = running;
     const busy = subject.endsWith('+busy');
+    const printing = printingOf(subject);
+    const printer = printing === null ? null : found(running.printers, printing);
     server.thaw();
+    const counted = await server.counts();
     if (busy) server.toggleBusy();
     await sleep(SETTLE_MS);
     const threads = server.threads().map(({ pid, hot }) => ({ pid, hot, all: threadsOf(pid) }));
     const use = (of: 'hot' | 'all') => sumOf(threads.map((process) => usageOf(process.pid, process[of])));
     const before = { hot: use('hot'), whole: use('all'), ns: nowNs() };
-    const { flips, lost } = await guests.run(seconds);
+    const [{ flips, lost }, lines] = await Promise.all([
+      guests.run(seconds),
+      printer?.machine.run(seconds).then((ran) => ran.flips) ?? 0,
+    ]);
     const after = { hot: use('hot'), whole: use('all'), ns: nowNs() };
     if (busy) server.toggleBusy();
+    const counts = counted === null ? null : { before: counted, after: await server.counts() };
     server.freeze();
     return {
       startNs: before.ns,
@@ -146,6 +158,7 @@ export class Runner {
       lost,
       hot: minus(after.hot, before.hot),
       whole: minus(after.whole, before.whole),
+      counts: counts === null ? null : countsOf(counts.before, counts.after, running, printer?.layout, lines),
     };
   }
 
@@ -166,17 +179,48 @@ export class Runner {
   }
 
   /** Ends the guests; returns what was noted of any turn. */
-  private async end(
-    { server, guests, places }: Running,
-    layout: readonly GuestLayout[],
-  ): Promise<(turn: Turn) => { flips: Flip[]; ownNs: number[] }> {
+  private async end({
+    server,
+    guests,
+    places,
+    layout,
+    printers,
+  }: Running): Promise<(turn: Turn) => { flips: Flip[]; ownNs: number[] }> {
     const stampFiles = server.stamps();
-    const own = await server.close(layout, () => guests.leave());
+    const own = await server.close(layout, async () => {
+      await guests.leave();
+      for (const { machine } of printers.values()) await machine.leave();
+    });
     const kicks = readKicks(guests.file);
     const stamps = stampFiles.flatMap((file) => readStamps(file));
     rmSync(guests.file);
     return (turn) => ({ flips: flipsOf(turn, kicks, stamps, places), ownNs: ownOf(turn, own) });
   }
+}
+
+/** What came between two counts. */
+function countsOf(
+  before: Counts,
+  after: Counts | null,
+  { layout }: Running,
+  printer: GuestLayout | undefined,
+  lines: number,
+): TurnCounts | null {
+  if (after === null) return null;
+  const copies = (name: string) => (after.copies[name] ?? 0) - (before.copies[name] ?? 0);
+  const printed =
+    printer === undefined
+      ? null
+      : {
+          lines,
+          copies: copies(printer.name),
+          pixels: (after.copiedPixels[printer.crtc] ?? 0) - (before.copiedPixels[printer.crtc] ?? 0),
+        };
+  return {
+    imports: after.imports - before.imports,
+    copies: layout.reduce((sum, { name }) => sum + copies(name), 0),
+    printed,
+  };
 }
 
 function flipsOf(

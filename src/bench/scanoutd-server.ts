@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { GuestDocument } from '../api/documents.js';
-import { DaemonProcess } from './daemon.js';
-import { CARD, type GuestLayout, MODE } from './scenarios.js';
-import { type BenchCard, type OwnFlip, planeKey, type Server, stampEnv } from './server.js';
+import { DaemonProcess, GUEST_SOCKET } from './daemon.js';
+import { CARD, type GuestLayout, MODE, type Program } from './scenarios.js';
+import { type BenchCard, type Counts, type OwnFlip, planeKey, type Server, stampEnv } from './server.js';
 import type { Place } from './stamps.js';
 import { threadsOf } from './usage.js';
 
@@ -14,16 +14,27 @@ import { threadsOf } from './usage.js';
 const DIRECT_MS = 120_000;
 const LEFT_MS = 30_000;
 
-/** Committing at once, as the reference program does; the deadline policy waits on purpose. */
-function configuration(cards: readonly BenchCard[], guests: readonly GuestLayout[]): string {
+/**
+ * Committing at once, as the reference program does; the deadline policy waits on purpose. Beside machines that print the
+ * policy is what it is by itself.
+ */
+function configuration(
+  cards: readonly BenchCard[],
+  guests: readonly GuestLayout[],
+  socketOf: (guest: GuestLayout) => string,
+): string {
   const { width, height, refreshHz } = MODE;
   const mode = `${width}x${height}@${refreshHz}`;
-  const output = `[[output]]\nmode = "${mode}"\npolicy = "eager"\nwriteback = false\nidle = { text = false }\n`;
-  const entries = guests.map(({ name, card, crtc, plane, x, y, ...size }) => {
+  const policy = guests.some(({ printing }) => printing !== null) ? 'auto' : 'eager';
+  const output = `[[output]]\nmode = "${mode}"\npolicy = "${policy}"\nwriteback = false\nidle = { text = false }\n`;
+  const entries = guests.map((guest) => {
+    const { name, kind, card, crtc, plane, x, y, ...size } = guest;
     const area = `{ x = ${x}, y = ${y}, width = ${size.width}, height = ${size.height} }`;
     return [
       '\n[[guest]]',
       `name = "${name}"`,
+      `kind = "${kind}"`,
+      ...(kind === 'socket' ? [] : [`socket = "${socketOf(guest)}"`]),
       `output = "${cards[card]?.connectors[crtc]}"`,
       `plane = "${plane === 0 ? 'primary' : 'overlay'}"`,
       `area = ${area}`,
@@ -34,33 +45,46 @@ function configuration(cards: readonly BenchCard[], guests: readonly GuestLayout
 }
 
 export class ScanoutdServer implements Server {
-  readonly program = 'scanoutd';
-  private readonly daemon: DaemonProcess;
+  private running: DaemonProcess | null = null;
   private readonly stampFile: string;
-  private started = false;
 
   /** `guests`: all that will ever come. */
   constructor(
+    readonly program: Program,
     private readonly cards: readonly BenchCard[],
-    guests: readonly GuestLayout[],
-    directory: string,
+    private readonly guests: readonly GuestLayout[],
+    private readonly directory: string,
   ) {
     mkdirSync(directory, { recursive: true });
     this.stampFile = join(directory, 'stamps');
-    this.daemon = new DaemonProcess({
-      configuration: configuration(cards, guests),
-      cards: cards.map(({ card }) => card),
-      directory,
+  }
+
+  private get daemon(): DaemonProcess {
+    if (this.running === null) throw new Error(`${this.program} is not open`);
+    return this.running;
+  }
+
+  /** When it is needed, so that a slow machine does not start several at one time. */
+  private async start(): Promise<void> {
+    if (this.running !== null) return;
+    this.running = new DaemonProcess({
+      configuration: configuration(this.cards, this.guests, (guest) => this.socketOf(guest)),
+      cards: this.cards.map(({ card }) => card),
+      directory: this.directory,
       env: stampEnv(this.stampFile),
       node: ['--import', fileURLToPath(new URL('../../test/bench/burn.js', import.meta.url))],
     });
+    await this.running.ready();
   }
 
   async open(guests: readonly GuestLayout[]): Promise<string[]> {
-    this.thaw();
-    if (!this.started) await this.daemon.ready();
-    this.started = true;
-    return guests.map(() => this.daemon.socket);
+    if (this.running !== null) this.thaw();
+    await this.start();
+    return guests.map((guest) => this.socketOf(guest));
+  }
+
+  private socketOf({ kind, name }: GuestLayout): string {
+    return kind === 'socket' ? join(this.directory, GUEST_SOCKET) : join(this.directory, `${name}.sock`);
   }
 
   async places(guests: readonly GuestLayout[], flip: () => Promise<void>): Promise<Place[]> {
@@ -99,6 +123,18 @@ export class ScanoutdServer implements Server {
     return [this.stampFile];
   }
 
+  async counts(): Promise<Counts> {
+    this.thaw();
+    const { cards, guests, outputs } = await this.daemon.describe();
+    return {
+      imports: cards.reduce((sum, { framebuffers }) => sum + framebuffers.imports + framebuffers.hits, 0),
+      copies: Object.fromEntries(guests.map(({ name, copies }) => [name, copies])),
+      copiedPixels: (this.cards[0]?.connectors ?? []).map(
+        (name) => outputs.find((output) => output.name === name)?.copied.pixels ?? 0,
+      ),
+    };
+  }
+
   freeze(): void {
     this.daemon.kill('SIGSTOP');
   }
@@ -127,6 +163,7 @@ export class ScanoutdServer implements Server {
   }
 
   async realtimeReason(): Promise<string> {
+    if (this.running === null) return '';
     this.thaw();
     const { cards } = await this.daemon.describe();
     return cards.find(({ realtime }) => !realtime)?.realtimeReason ?? '';
@@ -141,6 +178,7 @@ export class ScanoutdServer implements Server {
   }
 
   async end(): Promise<void> {
+    if (this.running === null) return;
     this.thaw();
     await this.daemon.end();
   }

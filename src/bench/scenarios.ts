@@ -1,11 +1,28 @@
 /** What is measured: who flips how, on which planes, and who serves them. Plain data. */
 
-/** Who serves the guests. `+busy`: while its JS thread is kept busy. */
-export type Subject = 'reference' | 'scanoutd' | 'scanoutd+busy' | 'js' | 'js+busy';
-export type Program = 'reference' | 'scanoutd' | 'js';
+/**
+ * Who serves which guests. `socket`, `virtio`, `dbus`: scanoutd with one guest of that kind; `neighbours`: scanoutd with
+ * socket guests beside virtual machines in text mode.
+ */
+export const PROGRAMS = ['reference', 'scanoutd', 'js', 'socket', 'virtio', 'dbus', 'neighbours'] as const;
+export type Program = (typeof PROGRAMS)[number];
+/** `+busy`: while its JS thread is kept busy. `+map`, `+pixels`: while the machine that shows its screen so prints. */
+export type Subject = Program | 'scanoutd+busy' | 'js+busy' | 'neighbours+map' | 'neighbours+pixels';
 
 export function programOf(subject: Subject): Program {
-  return subject.replace('+busy', '') as Program;
+  return subject.replace(/\+.*/, '') as Program;
+}
+
+/** How a machine in text mode shares its screen. */
+export type Printing = 'map' | 'pixels';
+
+/** Where such a machine prints: in its lowest lines, in turn (test/bench/dbus.c). Pixels. */
+export const PRINTED = { rows: 64 } as const;
+
+/** The machine that prints for this subject, or null. */
+export function printingOf(subject: Subject): Printing | null {
+  const [, what] = subject.split('+');
+  return what === 'map' || what === 'pixels' ? what : null;
 }
 
 /** Every card of the benchmark is like this: VKMS has at most 31 planes in a card. */
@@ -17,6 +34,9 @@ const OVERLAY = { width: 64, height: 64 } as const;
 
 export interface GuestLayout {
   name: string;
+  kind: 'socket' | 'virtio' | 'qemu';
+  /** It is in text mode and prints; null: it flips. */
+  printing: Printing | null;
   /** Number among the cards of the program that serves it, among its CRTCs, among the planes of that. */
   card: number;
   crtc: number;
@@ -36,12 +56,34 @@ export function layoutOf(count: number): GuestLayout[] {
     const plane = Math.floor(within / CARD.crtcs);
     const size = plane === 0 ? MODE : OVERLAY;
     const x = plane === 0 ? 0 : (plane - 1) * OVERLAY.width;
-    return { name: `g${i}`, card, crtc, plane, x, y: 0, width: size.width, height: size.height };
+    const place = { card, crtc, plane, x, y: 0, width: size.width, height: size.height };
+    return { name: `g${i}`, kind: 'socket', printing: null, ...place };
   });
 }
 
-export function cardsFor(count: number): number {
-  return Math.ceil(count / GUESTS_PER_CARD);
+/**
+ * The guests of a program, those that flip first. Beside a machine that prints is one guest on its output, over it; one
+ * more guest is on an output of its own.
+ */
+export function layoutFor(program: Program, count: number): GuestLayout[] {
+  if (program === 'virtio' || program === 'dbus') {
+    const kind = program === 'virtio' ? 'virtio' : 'qemu';
+    return layoutOf(1).map((guest) => ({ ...guest, kind }));
+  }
+  if (program !== 'neighbours') return layoutOf(count);
+  const over = { kind: 'socket', printing: null, card: 0, plane: 1, x: 0, y: 0, ...OVERLAY } as const;
+  const whole = { card: 0, plane: 0, x: 0, y: 0, width: MODE.width, height: MODE.height } as const;
+  return [
+    { ...over, name: 'over-map', crtc: 0 },
+    { ...over, name: 'over-pixels', crtc: 1 },
+    { ...whole, name: 'apart', kind: 'socket', printing: null, crtc: 2 },
+    { ...whole, name: 'map', kind: 'qemu', printing: 'map', crtc: 0 },
+    { ...whole, name: 'pixels', kind: 'qemu', printing: 'pixels', crtc: 1 },
+  ];
+}
+
+export function cardsFor(guests: readonly GuestLayout[]): number {
+  return 1 + Math.max(0, ...guests.map(({ card }) => card));
 }
 
 export interface Scenario {
@@ -89,7 +131,27 @@ export function scenarios(length: Length): Scenario[] {
     seconds,
     syscalls: true,
   };
-  return [one, ...scale];
+  const kinds: Scenario = {
+    name: 'kinds',
+    title: 'one guest of each kind, a frame each refresh (60 Hz)',
+    guests: 1,
+    rate: 0,
+    subjects: ['socket', 'virtio', 'dbus'],
+    rounds,
+    seconds,
+    syscalls: true,
+  };
+  const text: Scenario = {
+    name: 'text',
+    title: 'three guests with a frame each refresh beside a machine in text mode that prints without a pause',
+    guests: 3,
+    rate: 0,
+    subjects: ['neighbours', 'neighbours+map', 'neighbours+pixels'],
+    rounds,
+    seconds,
+    syscalls: false,
+  };
+  return [one, ...scale, kinds, text];
 }
 
 /** Slow enough that 64 guests do not fill an emulated machine: then it would be what is measured. */
@@ -117,7 +179,13 @@ export interface ComparisonPlan {
   target: Target | null;
 }
 
-export const TARGETS = { p50: 1.1, p99: 1.25, flat: 1.25 } as const;
+export const TARGETS = {
+  p50: 1.1,
+  p99: 1.25,
+  flat: 1.25,
+  virtio: { p50: 1.25, p99: 1.5 },
+  dbus: { p50: 2, p99: 2 },
+} as const;
 
 /** The ratios of the report, for the scenarios that there are. */
 export function comparisons(list: readonly Scenario[]): ComparisonPlan[] {
@@ -142,6 +210,14 @@ export function comparisons(list: readonly Scenario[]): ComparisonPlan[] {
   add('busy JS thread / idle', at('one', 'scanoutd+busy'), at('one', 'scanoutd'), [noise, noise]);
   add('JavaScript loop / reference', at('one', 'js'), at('one', 'reference'), [null, null]);
   add('busy JavaScript loop / reference', at('one', 'js+busy'), at('one', 'reference'), [null, null]);
+  for (const kind of ['virtio', 'dbus'] as const) {
+    const { p50, p99 } = TARGETS[kind];
+    const targets: [Target, Target] = [
+      { kind: 'ratio', at: p50 },
+      { kind: 'ratio', at: p99 },
+    ];
+    add(`${kind} guest / socket guest`, at('kinds', kind), at('kinds', 'socket'), targets);
+  }
   const scale = list.filter(({ name }) => name.startsWith('guests-'));
   for (const { name, guests } of scale) {
     const what = `${guests} ${guests === 1 ? 'guest' : 'guests'}: scanoutd / reference`;

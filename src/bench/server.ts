@@ -18,6 +18,16 @@ export interface OwnFlip {
   enterNs: number;
 }
 
+/** What the program did of work that a flip should not need, since it began. */
+export interface Counts {
+  /** Buffers that it was asked to import, whether it had them already or not. */
+  imports: number;
+  /** Frames of each guest that were copied, by its name. */
+  copies: Record<string, number>;
+  /** Pixels that these copies wrote, on each CRTC of the first card. */
+  copiedPixels: number[];
+}
+
 /** A program that serves guests, on cards of its own: the programs take turns within one boot. */
 export interface Server {
   readonly program: Program;
@@ -34,6 +44,8 @@ export interface Server {
   thaw(): void;
   /** Begins or ends keeping its JS thread busy. */
   toggleBusy(): void;
+  /** Null for a program that does not count. */
+  counts(): Promise<Counts | null>;
   /** Serves these guests no more, and says what it noted of them; `leave` ends the guests. */
   close(guests: readonly GuestLayout[], leave: () => Promise<void>): Promise<OwnFlip[]>;
   /** Why it flips without real-time priority; empty when it has that, or does not say. */

@@ -18,7 +18,7 @@ export function summarize(samples: ArrayLike<number>): Summary {
   };
 }
 
-/** A ratio of two percentiles, and the interval in which it lies 95 times of 100. */
+/** A ratio of two percentiles (or a difference of two means), and the interval in which it lies 95 times of 100. */
 export interface Ratio {
   value: number;
   low: number;
@@ -49,6 +49,26 @@ export function ratioOf(
   }
   const sorted = Float64Array.from(resampled).sort();
   return { value: over / under, low: percentile(sorted, 0.025), high: percentile(sorted, 0.975) };
+}
+
+/** The mean of `a` less that of `b`, with an interval by the same bootstrap. Null without samples. */
+export function differenceOf(
+  a: readonly ArrayLike<number>[],
+  b: readonly ArrayLike<number>[],
+  random: () => number = seeded(1),
+): Ratio | null {
+  const [over, under] = [flatten(a), flatten(b)];
+  if (over.length === 0 || under.length === 0) return null;
+  const resampled = Array.from(
+    { length: RESAMPLES },
+    () => meanOf(resample(a, random)) - meanOf(resample(b, random)),
+  );
+  const sorted = Float64Array.from(resampled).sort();
+  return {
+    value: meanOf(over) - meanOf(under),
+    low: percentile(sorted, 0.025),
+    high: percentile(sorted, 0.975),
+  };
 }
 
 /** Values at `points` quantiles, closer towards the end, where the interesting ones are. For plots. */
@@ -89,6 +109,10 @@ function resample(rounds: readonly ArrayLike<number>[], random: () => number): F
     for (let i = 0; i < round.length; i++) all[at++] = round[Math.floor(random() * round.length)] ?? 0;
   }
   return all;
+}
+
+function meanOf(samples: Float64Array): number {
+  return samples.length === 0 ? 0 : samples.reduce((sum, value) => sum + value, 0) / samples.length;
 }
 
 function percentileOf(samples: Float64Array, p: number): number {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Script } from 'node:vm';
+import { countsOf } from '../../src/bench/counts.js';
 import { type BenchDocument, benchDocument, meets } from '../../src/bench/document.js';
 import { escapeHtml, htmlPage } from '../../src/bench/page.js';
 import { formatScenario, formatSummary, reportPage } from '../../src/bench/report.js';
 import type { Measured } from '../../src/bench/run.js';
-import { type Subject, scenarios } from '../../src/bench/scenarios.js';
+import { printingOf, type Subject, scenarios } from '../../src/bench/scenarios.js';
 
 const CONDITIONS = {
   kernel: '7.2.12',
@@ -28,7 +29,9 @@ function measured(subject: Subject, latencyUs: number): Measured {
     missed: i === 7 ? 1 : 0,
   }));
   const use = { cpuNs: 5_000_000, switches: 100 };
-  const turn = { startNs: 0, endNs: 1e9, flips: 50, lost: 0, hot: use, whole: use };
+  const printed = printingOf(subject) === null ? null : { lines: 900, copies: 60, pixels: 60 * 64 * 640 };
+  const counts = { imports: 0, copies: 0, printed };
+  const turn = { startNs: 0, endNs: 1e9, flips: 50, lost: 0, hot: use, whole: use, counts };
   const round = { turn, flips, ownNs: [30_000] };
   const byName = new Map([['ioctl', 1]]);
   return { subject, rounds: [round, round], residentBytes: 2 ** 21, syscalls: { total: 3.5, byName } };
@@ -41,6 +44,12 @@ function document(scanoutdUs: number): BenchDocument {
     'scanoutd+busy': scanoutdUs,
     js: 400,
     'js+busy': 4000,
+    socket: 100,
+    virtio: 110,
+    dbus: 180,
+    neighbours: 100,
+    'neighbours+map': 100,
+    'neighbours+pixels': 100,
   };
   const results = scenarios('normal').map((scenario) => ({
     scenario,
@@ -78,8 +87,46 @@ test('the text has every program, its numbers and the verdicts', () => {
   const text = formatSummary(right);
   assert.match(text, /only ratios mean something/);
   assert.match(text, /scanoutd \/ reference +p50 +1\.05 +1\.05 to 1\.05 +at most 1\.10 +met/);
-  assert.match(text, /\n13 of 13 targets met\n$/);
+  assert.match(text, /\n27 of 27 targets met\n$/);
   assert.match(formatSummary(document(120)), /missed: scanoutd \/ reference \(p50\), 1 guest: /);
+});
+
+test('what is counted has rows of its own, and a single import or copy misses', () => {
+  const text = formatSummary(document(105));
+  assert.match(text, /virtio guest: imports a flip +0\.00 +- +none +met/);
+  assert.match(text, /text in messages: copies a refresh +0\.98 +- +at most 1\.00 +met/);
+  assert.match(text, /text in shared memory: vblanks missed .* within noise +met/);
+  const one = measured('virtio', 110);
+  const counts = { imports: 1, copies: 0, printed: null };
+  const rounds = one.rounds.map((round) => ({ ...round, turn: { ...round.turn, counts } }));
+  assert.deepEqual(
+    countsOf([{ ...one, rounds }]).map(({ value, verdict }) => [value, verdict]),
+    [
+      [0.02, 'missed'],
+      [0, 'met'],
+    ],
+  );
+});
+
+test('a machine that prints must cost the others nothing, and copy no more than it has printed', () => {
+  const quiet = measured('neighbours', 100);
+  const loud = measured('neighbours+map', 100);
+  const worse = loud.rounds.map((round) => ({
+    turn: {
+      ...round.turn,
+      counts: { imports: 0, copies: 0, printed: { lines: 1, copies: 70, pixels: 70 * 640 * 480 } },
+    },
+    ownNs: [],
+    flips: round.flips.map((flip) => ({ ...flip, missed: 1 })),
+  }));
+  assert.deepEqual(
+    countsOf([quiet, { ...loud, rounds: worse }]).map(({ verdict }) => verdict),
+    ['missed', '', 'missed', 'missed'],
+  );
+  assert.deepEqual(
+    countsOf([quiet, loud]).map(({ verdict }) => verdict),
+    ['met', '', 'met', 'met'],
+  );
 });
 
 test('the page needs nothing from outside and its scripts are right', () => {
@@ -89,10 +136,10 @@ test('the page needs nothing from outside and its scripts are right', () => {
   const scripts = [...html.matchAll(/<script(?: type="([^"]*)" id="plots")?>([\s\S]*?)<\/script>/g)];
   assert.equal(scripts.length, 3);
   for (const [, type, text = ''] of scripts) {
-    if (type === 'application/json') assert.equal(JSON.parse(text).length, 6);
+    if (type === 'application/json') assert.equal(JSON.parse(text).length, 8);
     else new Script(text);
   }
-  assert.equal(html.match(/class="plot"/g)?.length, 6);
+  assert.equal(html.match(/class="plot"/g)?.length, 8);
   assert.match(html, /Permission is hereby granted/);
 });
 

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { comparisons, GUESTS_PER_CARD, layoutOf, orderOf, scenarios } from '../../src/bench/scenarios.js';
-import { ratioOf, seeded, summarize, tailCurve } from '../../src/bench/statistics.js';
+import {
+  cardsFor,
+  comparisons,
+  GUESTS_PER_CARD,
+  layoutFor,
+  layoutOf,
+  orderOf,
+  scenarios,
+} from '../../src/bench/scenarios.js';
+import { differenceOf, ratioOf, seeded, summarize, tailCurve } from '../../src/bench/statistics.js';
 import { parseStrace } from '../../src/bench/usage.js';
 
 /** `count` samples around `middle`, as skewed as latencies are. */
@@ -36,6 +44,18 @@ test('rounds that differ widen the interval', () => {
   assert.ok(width(uneven) > 3 * width(even));
 });
 
+test('a difference of means has an interval, and says whether it is more than chance', () => {
+  const random = seeded(5);
+  const missed = (share: number) =>
+    Array.from({ length: 5 }, () => Array.from({ length: 200 }, () => (random() < share ? 1000 : 0)));
+  const [some, same, more] = [missed(0.05), missed(0.05), missed(0.2)];
+  const alike = differenceOf(same, some);
+  const worse = differenceOf(more, some);
+  assert.ok(alike !== null && alike.low < 0 && alike.high > 0, JSON.stringify(alike));
+  assert.ok(worse !== null && worse.low > 0 && worse.high > 150, JSON.stringify(worse));
+  assert.equal(differenceOf([], some), null);
+});
+
 test('there is no ratio without samples', () => {
   assert.equal(ratioOf([], [[1, 2]], 0.5), null);
   assert.equal(ratioOf([[1]], [[]], 0.5), null);
@@ -58,6 +78,7 @@ test('every program comes first in a round as often as every other', () => {
 
 test('guests fill the CRTCs, then their planes, then further cards', () => {
   const layout = layoutOf(64);
+  assert.equal(cardsFor(layout), 3);
   assert.equal(new Set(layout.map(({ card, crtc, plane }) => `${card}.${crtc}.${plane}`)).size, 64);
   assert.deepEqual(
     layout.slice(0, 5).map(({ crtc, plane }) => [crtc, plane]),
@@ -72,6 +93,24 @@ test('guests fill the CRTCs, then their planes, then further cards', () => {
   assert.equal(layout[GUESTS_PER_CARD]?.card, 1);
   const inside = layout.every(({ x, width }) => x + width <= 640);
   assert.ok(inside, 'VKMS takes no plane that reaches beyond the output');
+});
+
+test('each program has the guests that it is about', () => {
+  assert.deepEqual(layoutFor('socket', 1), layoutOf(1));
+  assert.deepEqual(
+    layoutFor('virtio', 1).map(({ kind }) => kind),
+    ['virtio'],
+  );
+  const [first, second, apart, ...machines] = layoutFor('neighbours', 3);
+  // One guest shares its output with each machine, and lies over it; one is by itself.
+  assert.deepEqual(
+    machines.map(({ crtc, printing }) => [crtc, printing]),
+    [
+      [first?.crtc, 'map'],
+      [second?.crtc, 'pixels'],
+    ],
+  );
+  assert.ok(machines.every(({ crtc, plane }) => crtc !== apart?.crtc && plane === 0));
 });
 
 test('every comparison is between subjects that are measured', () => {
