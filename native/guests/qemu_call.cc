@@ -270,15 +270,15 @@ QemuFault read_each(const QemuShape& shape, Arguments& arguments, uint32_t fds, 
 
 } // namespace
 
-const QemuShape* find_qemu_shape(std::string_view interface, std::string_view member) noexcept {
+[[gnu::hot]] const QemuShape* find_qemu_shape(std::string_view interface, std::string_view member) noexcept {
   for (const QemuShape& shape : shapes) {
     if (shape.member == member && (interface.empty() || shape.interface == interface)) return &shape;
   }
   return nullptr;
 }
 
-QemuFault read_qemu_arguments(const QemuShape& shape, std::span<const uint8_t> bytes, uint32_t body_bytes,
-                              uint32_t fds, QemuCall& call) noexcept {
+[[gnu::hot]] QemuFault read_qemu_arguments(const QemuShape& shape, std::span<const uint8_t> bytes,
+                                           uint32_t body_bytes, uint32_t fds, QemuCall& call) noexcept {
   if (fds < shape.least_fds || fds > shape.most_fds) return QemuFault::bad_fds;
   Arguments arguments(bytes);
   const QemuFault fault = read_each(shape, arguments, fds, call);

@@ -76,9 +76,10 @@ void QemuListener::on_leave(flip::Engine& engine) noexcept {
   if (std::exchange(polled_, false)) engine.epoll().remove(socket_.get());
   engine.epoll().remove(timer_fd_.get());
   reader_.fds().clear();
+  reader_.close_spent();
 }
 
-void QemuListener::on_ready(uint32_t) noexcept {
+[[gnu::hot]] void QemuListener::on_ready(uint32_t) noexcept {
   if (!polled_) return; // an event of the round in which it was let go
   now_ns_ = base::now_ns();
   size_t budget = most_bytes;
@@ -89,11 +90,13 @@ void QemuListener::on_ready(uint32_t) noexcept {
       continue;
     }
     if (!receive()) return;
+    // A flip is committed before anything else is read: what more has come wakes the thread again.
+    if (std::exchange(flipped_, false)) return;
   }
 }
 
 // Some bytes of a call. False when there are none now, or never again.
-bool QemuListener::receive() noexcept {
+[[gnu::hot]] bool QemuListener::receive() noexcept {
   const std::span<uint8_t> room = reader_.want();
   iovec part{.iov_base = room.data(), .iov_len = room.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * QemuFds::most)];
@@ -151,7 +154,7 @@ bool QemuListener::receive_array(size_t& budget) noexcept {
 }
 
 // Does what can be done before the call's array. False: not now.
-bool QemuListener::begin_call() noexcept {
+[[gnu::hot]] bool QemuListener::begin_call() noexcept {
   const QemuCall& call = reader_.call();
   array_.begin(call.data_bytes, call.layout.strides[0], {});
   switch (call.method) {
@@ -173,7 +176,7 @@ bool QemuListener::begin_call() noexcept {
   }
 }
 
-void QemuListener::end_call() noexcept {
+[[gnu::hot]] void QemuListener::end_call() noexcept {
   const QemuCall& call = reader_.call();
   bool owed = false;
   switch (call.method) {
@@ -275,6 +278,7 @@ void QemuListener::end(QemuFault fault, int error) noexcept {
   if (std::exchange(ended_, true)) return;
   if (std::exchange(polled_, false)) engine_.epoll().remove(socket_.get());
   reader_.fds().clear();
+  reader_.close_spent();
   // QEMU sees at once that nobody listens any more; its guest waits for no answer.
   shutdown(socket_.get(), SHUT_RDWR);
   QemuEvent event{};

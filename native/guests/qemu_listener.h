@@ -148,6 +148,7 @@ private:
   void end_scanout() noexcept;
   void end_update(const QemuCall& call) noexcept;
   void update(const QemuCall& call) noexcept;
+  [[nodiscard]] std::span<const Slot> slots() const noexcept { return {slots_.data(), slot_end_}; }
   int find(const QemuLayout& layout, const Identity& identity) const noexcept;
   int want(const QemuLayout& layout, const Identity& identity) noexcept;
   bool identify(Identity& identity) noexcept;
@@ -181,12 +182,14 @@ private:
   bool polled_ = false; // the socket is watched
   bool ended_ = false;
   bool map_refused_ = false;
+  bool flipped_ = false; // a call that QEMU's guest waits for has submitted its frame
   bool waiting_ = false; // the call cannot go on before the JS thread has answered
   int64_t now_ns_ = 0;   // when the socket woke us
 
   std::array<Slot, qemu_slots> slots_;
-  int current_ = -1;   // slot of the newest scanout
-  int receiving_ = -1; // slot that the array is received into
+  uint32_t slot_end_ = 0; // every slot from here on is free
+  int current_ = -1;      // slot of the newest scanout
+  int receiving_ = -1;    // slot that the array is received into
   uint64_t scanouts_ = 0;
   uint64_t sequence_ = 0;
   bool fresh_ = false; // no update has come since the newest scanout

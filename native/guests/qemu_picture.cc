@@ -46,7 +46,7 @@ flip::Rect clipped(const QemuCall& call, const QemuLayout& layout) noexcept {
 
 // ---- scanouts
 
-bool QemuListener::identify(Identity& identity) noexcept {
+[[gnu::hot]] bool QemuListener::identify(Identity& identity) noexcept {
   QemuFds& fds = reader_.fds();
   for (uint32_t i = 0; i < fds.count(); ++i) {
     // Whatever it is, nobody is asked but the kernel: a file system in user space could let us wait.
@@ -58,12 +58,13 @@ bool QemuListener::identify(Identity& identity) noexcept {
   return true;
 }
 
-int QemuListener::find(const QemuLayout& layout, const Identity& identity) const noexcept {
-  const auto found = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+[[gnu::hot]] int QemuListener::find(const QemuLayout& layout, const Identity& identity) const noexcept {
+  const std::span<const Slot> used = slots();
+  const auto found = std::find_if(used.begin(), used.end(), [&](const Slot& slot) {
     return slot.state != Slot::State::free && slot.state != Slot::State::idle && slot.layout == layout &&
            slot.identity == identity;
   });
-  return found == slots_.end() ? -1 : static_cast<int>(found - slots_.begin());
+  return found == used.end() ? -1 : static_cast<int>(found - used.begin());
 }
 
 // Asks the JS thread for a buffer of the descriptors that came. -1: there is no room at the moment.
@@ -74,6 +75,7 @@ int QemuListener::want(const QemuLayout& layout, const Identity& identity) noexc
   if (free == slots_.end() || std::count_if(slots_.begin(), slots_.end(), is_wanted) >= most_wanted)
     return -1;
   const auto slot = static_cast<uint32_t>(free - slots_.begin());
+  slot_end_ = std::max(slot_end_, slot + 1);
   *free = {.state = Slot::State::wanted, .layout = layout, .identity = identity};
   QemuEvent event{};
   event.type = QemuEvent::Type::wanted;
@@ -88,7 +90,7 @@ int QemuListener::want(const QemuLayout& layout, const Identity& identity) noexc
   return static_cast<int>(slot);
 }
 
-void QemuListener::choose(uint32_t slot) noexcept {
+[[gnu::hot]] void QemuListener::choose(uint32_t slot) noexcept {
   current_ = static_cast<int>(slot);
   slots_[slot].shown_at = ++scanouts_;
   fresh_ = true;
@@ -97,7 +99,7 @@ void QemuListener::choose(uint32_t slot) noexcept {
   sweep();
 }
 
-bool QemuListener::begin_dmabuf(const QemuCall& call) noexcept {
+[[gnu::hot]] bool QemuListener::begin_dmabuf(const QemuCall& call) noexcept {
   Identity identity;
   if (!identify(identity)) {
     end(QemuFault::bad_fds, 0);
@@ -179,13 +181,13 @@ void QemuListener::end_update(const QemuCall& call) noexcept {
 // ---- flips
 
 // What was not said since the newest scanout, an update means the one before it.
-void QemuListener::update(const QemuCall& call) noexcept {
+[[gnu::hot]] void QemuListener::update(const QemuCall& call) noexcept {
   if (current_ < 0) return;
   const flip::Rect damage = clipped(call, slots_[static_cast<size_t>(current_)].layout);
   flip(damage.x1 < damage.x2 && damage.y1 < damage.y2 ? &damage : nullptr);
 }
 
-void QemuListener::flip(const flip::Rect* damage) noexcept {
+[[gnu::hot]] void QemuListener::flip(const flip::Rect* damage) noexcept {
   fresh_ = false;
   if (current_ < 0) return;
   Slot& slot = slots_[static_cast<size_t>(current_)];
@@ -193,7 +195,7 @@ void QemuListener::flip(const flip::Rect* damage) noexcept {
   if (slot.state == Slot::State::wanted) slot.flip_wanted = true;
 }
 
-void QemuListener::submit(uint32_t index, const flip::Rect* damage, int64_t kick_ns) noexcept {
+[[gnu::hot]] void QemuListener::submit(uint32_t index, const flip::Rect* damage, int64_t kick_ns) noexcept {
   Slot& slot = slots_[index];
   flip::Frame frame;
   frame.fb_id = slot.fb_id;
@@ -209,7 +211,7 @@ void QemuListener::submit(uint32_t index, const flip::Rect* damage, int64_t kick
   picture_.submit(frame, slot.fences.pending({}));
 }
 
-flip::Placement QemuListener::place_of(const QemuLayout& layout) const noexcept {
+[[gnu::hot]] flip::Placement QemuListener::place_of(const QemuLayout& layout) const noexcept {
   const uint64_t width = static_cast<uint64_t>(std::max(area_.x2 - area_.x1, 0));
   const uint64_t height = static_cast<uint64_t>(std::max(area_.y2 - area_.y1, 0));
   uint64_t w = layout.width;
@@ -274,6 +276,8 @@ int QemuListener::freed(uint32_t index, std::shared_ptr<QemuMirror>& mirror,
   mirror = std::move(slots_[index].mirror);
   fences = std::exchange(slots_[index].fences, {});
   slots_[index] = {};
+  while (slot_end_ > 0 && slots_[slot_end_ - 1].state == Slot::State::free)
+    --slot_end_;
   resume();
   return 0;
 }
@@ -289,14 +293,14 @@ void QemuListener::set_area(const flip::Rect& area, bool whole, QemuScale scale)
 }
 
 // Lets buffers go that no frame holds and that are not about to come back.
-void QemuListener::sweep() noexcept {
+[[gnu::hot]] void QemuListener::sweep() noexcept {
   const auto is_kept = [](const Slot& slot) {
     return slot.state == Slot::State::ready && slot.layout.kind == Kind::dmabuf;
   };
-  auto kept = std::count_if(slots_.begin(), slots_.end(), is_kept);
+  auto kept = std::count_if(slots().begin(), slots().end(), is_kept);
   for (;;) {
     int oldest = -1;
-    for (size_t i = 0; i < slots_.size(); ++i) {
+    for (size_t i = 0; i < slot_end_; ++i) {
       const Slot& slot = slots_[i];
       const bool over = slot.state == Slot::State::ready || slot.state == Slot::State::failed;
       const auto index = static_cast<int>(i);

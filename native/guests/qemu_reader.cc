@@ -19,7 +19,7 @@ constexpr uint8_t no_reply_expected = 1; // header flag, D-Bus specification
 
 } // namespace
 
-bool QemuFds::add(int fd) noexcept {
+[[gnu::hot]] bool QemuFds::add(int fd) noexcept {
   if (count_ == most) {
     base::close_untrusted(fd);
     return false;
@@ -32,10 +32,16 @@ int QemuFds::take(uint32_t index) noexcept {
   return std::exchange(fds_[index], -1);
 }
 
-void QemuFds::clear() noexcept {
+[[gnu::hot]] void QemuFds::clear() noexcept {
   for (uint32_t i = 0; i < count_; ++i)
     base::close_untrusted(fds_[i]);
   count_ = 0;
+}
+
+void QemuFds::take_all(QemuFds& other) noexcept {
+  clear();
+  fds_ = other.fds_;
+  count_ = std::exchange(other.count_, 0);
 }
 
 size_t qemu_greeting(uint32_t uid, std::span<char, 96> out) noexcept {
@@ -56,7 +62,7 @@ QemuReader::Step QemuReader::fail(QemuFault fault) noexcept {
   return Step::fault;
 }
 
-QemuReader::Step QemuReader::filled(size_t count) noexcept {
+[[gnu::hot]] QemuReader::Step QemuReader::filled(size_t count) noexcept {
   filled_ += count;
   if (filled_ < wanted_) return Step::more;
   switch (state_) {
@@ -94,14 +100,14 @@ QemuReader::Step QemuReader::read_line() noexcept {
   return Step::more;
 }
 
-void QemuReader::next() noexcept {
-  fds_.clear();
+[[gnu::hot]] void QemuReader::next() noexcept {
+  if (fds_.count() > 0) spent_.take_all(fds_);
   state_ = State::fixed;
   filled_ = 0;
   wanted_ = bus::Frame::fixed_size;
 }
 
-QemuReader::Step QemuReader::read_fixed() noexcept {
+[[gnu::hot]] QemuReader::Step QemuReader::read_fixed() noexcept {
   const std::span<const uint8_t, bus::Frame::fixed_size> fixed(buffer_.data(), bus::Frame::fixed_size);
   const int error = bus::read_frame(fixed, max_qemu_array + sizeof buffer_, frame_);
   if (error == -EMSGSIZE) return fail(QemuFault::too_long);
@@ -119,7 +125,7 @@ QemuReader::Step QemuReader::read_fixed() noexcept {
   return wanted_ == filled_ ? read_header() : Step::more;
 }
 
-QemuReader::Step QemuReader::read_header() noexcept {
+[[gnu::hot]] QemuReader::Step QemuReader::read_header() noexcept {
   bus::HeaderFields said;
   if (!bus::read_fields(frame_, {buffer_.data(), filled_}, said)) return fail(QemuFault::bad_header);
   for (size_t i = bus::Frame::fixed_size + frame_.fields; i < body_at_; ++i)
@@ -128,7 +134,7 @@ QemuReader::Step QemuReader::read_header() noexcept {
   return want_arguments(said);
 }
 
-QemuReader::Step QemuReader::want_arguments(const bus::HeaderFields& said) noexcept {
+[[gnu::hot]] QemuReader::Step QemuReader::want_arguments(const bus::HeaderFields& said) noexcept {
   const bool is_call = frame_.type == SD_BUS_MESSAGE_METHOD_CALL;
   if (!is_call && frame_.type != SD_BUS_MESSAGE_SIGNAL) return fail(QemuFault::unexpected);
   shape_ = is_call ? find_qemu_shape(said.interface, said.member) : nullptr;
@@ -145,7 +151,7 @@ QemuReader::Step QemuReader::want_arguments(const bus::HeaderFields& said) noexc
   return wanted_ == filled_ ? read_arguments() : Step::more;
 }
 
-QemuReader::Step QemuReader::read_arguments() noexcept {
+[[gnu::hot]] QemuReader::Step QemuReader::read_arguments() noexcept {
   // Descriptors come with the first byte of a message.
   state_ = State::done;
   if (shape_ == nullptr) return Step::call;

@@ -29,6 +29,8 @@ public:
   /// Moves it out; the others keep their places.
   int take(uint32_t index) noexcept;
   void clear() noexcept;
+  /// Takes all of them over; its own are closed.
+  void take_all(QemuFds& other) noexcept;
 
 private:
   std::array<int, most> fds_{};
@@ -57,8 +59,10 @@ public:
   QemuFds& fds() noexcept { return fds_; }
 
   [[nodiscard]] const QemuCall& call() const noexcept { return call_; }
-  /// Done with the call, its array and its descriptors.
+  /// Done with the call, its array and its descriptors, which are kept until `close_spent` or the next ones:
+  /// to close them takes a system call that a flip need not wait for.
   void next() noexcept;
+  void close_spent() noexcept { spent_.clear(); }
 
   [[nodiscard]] QemuFault fault() const noexcept { return fault_; }
   [[nodiscard]] bool authenticated() const noexcept { return state_ > State::agree; }
@@ -84,7 +88,7 @@ private:
   const QemuShape* shape_ = nullptr;
   size_t body_at_ = 0, body_bytes_ = 0;
   QemuCall call_;
-  QemuFds fds_;
+  QemuFds fds_, spent_;
 };
 
 /// Our part of the authentication, to be sent before anything is read. Gives its length, at most 96 bytes.

@@ -15,7 +15,7 @@ constexpr int64_t reply_ns = 45'000'000;
 
 } // namespace
 
-void QemuListener::owe(const QemuCall& call) noexcept {
+[[gnu::hot]] void QemuListener::owe(const QemuCall& call) noexcept {
   const Slot* slot = current_ < 0 ? nullptr : &slots_[static_cast<size_t>(current_)];
   const bool comes =
       slot != nullptr && (slot->state == Slot::State::ready || slot->state == Slot::State::wanted);
@@ -30,12 +30,13 @@ void QemuListener::owe(const QemuCall& call) noexcept {
     --reply_count_;
   }
   const uint64_t sequence = slot->state == Slot::State::ready ? sequence_ : unsent;
+  flipped_ = sequence != unsent;
   replies_[reply_count_++] = {call.serial, sequence, now_ns_ + reply_ns};
   arm(now_ns_ + reply_ns);
 }
 
 // Answers what waits for frames up to `presented`, and what has waited long enough.
-void QemuListener::pay(uint64_t presented, int64_t now) noexcept {
+[[gnu::hot]] void QemuListener::pay(uint64_t presented, int64_t now) noexcept {
   uint32_t kept = 0;
   for (uint32_t i = 0; i < reply_count_; ++i) {
     const Reply& reply = replies_[i];
@@ -50,7 +51,7 @@ void QemuListener::pay(uint64_t presented, int64_t now) noexcept {
   reply_count_ = kept;
 }
 
-void QemuListener::arm(int64_t due_ns) noexcept {
+[[gnu::hot]] void QemuListener::arm(int64_t due_ns) noexcept {
   if (armed_ns_ != 0 && armed_ns_ <= due_ns) return;
   armed_ns_ = due_ns;
   const itimerspec when{.it_value = base::to_timespec(due_ns)};
@@ -72,14 +73,16 @@ void QemuListener::on_timer() noexcept {
 
 // ---- what comes of frames
 
-void QemuListener::on_presented(flip::Stream& stream, const flip::Frame& frame,
-                                const flip::Presented& how) noexcept {
+[[gnu::hot]] void QemuListener::on_presented(flip::Stream& stream, const flip::Frame& frame,
+                                             const flip::Presented& how) noexcept {
   PlaneStats& stats = plane_stats_[&stream == &picture_ ? 0 : 1];
   stats.flips.fetch_add(1, std::memory_order_relaxed);
   stats.missed.fetch_add(how.missed, std::memory_order_relaxed);
   constexpr uint32_t uncopied = flip::presented_direct | flip::presented_synthetic;
   if ((how.flags & uncopied) == 0) stats.copied.fetch_add(1, std::memory_order_relaxed);
-  if (&stream == &picture_) pay(frame.sequence, base::now_ns());
+  if (&stream != &picture_) return;
+  pay(frame.sequence, base::now_ns());
+  reader_.close_spent();
 }
 
 void QemuListener::on_retained(flip::Stream& stream, const flip::Frame& frame) noexcept {
@@ -87,7 +90,8 @@ void QemuListener::on_retained(flip::Stream& stream, const flip::Frame& frame) n
   ++(&stream == &picture_ ? slots_[frame.buffer].uses : cursor_uses_[frame.buffer - first_qemu_cursor]);
 }
 
-void QemuListener::on_released(flip::Stream& stream, const flip::Frame& frame, bool superseded) noexcept {
+[[gnu::hot]] void QemuListener::on_released(flip::Stream& stream, const flip::Frame& frame,
+                                            bool superseded) noexcept {
   const bool picture = &stream == &picture_;
   if (superseded) plane_stats_[picture ? 0 : 1].superseded.fetch_add(1, std::memory_order_relaxed);
   if (!frame.has_buffer) return;
