@@ -123,11 +123,24 @@ void QemuListener::on_leave(flip::Engine& engine) noexcept {
     stats_.calls.fetch_add(1, std::memory_order_relaxed);
     if (!begin_call())
       wait();
-    else if (array_.left() == 0)
-      end_call();
+    else
+      take_early();
     return !ended_;
   }
   return false;
+}
+
+// Puts what came of the array with its arguments where it belongs, which may be all of it.
+[[gnu::hot]] void QemuListener::take_early() noexcept {
+  std::span<const uint8_t> early = reader_.early();
+  while (!early.empty() && array_.left() > 0) {
+    std::array<iovec, 1> part;
+    array_.parts(part, early.size());
+    std::memcpy(part[0].iov_base, early.data(), part[0].iov_len);
+    array_.advance(part[0].iov_len);
+    early = early.subspan(part[0].iov_len);
+  }
+  if (array_.left() == 0) end_call();
 }
 
 // Some pixels, straight to where they belong. False as above.
@@ -267,7 +280,7 @@ void QemuListener::resume() noexcept {
     waiting_ = true;
     return;
   }
-  if (array_.left() == 0) end_call();
+  take_early();
   if (ended_) return;
   const int error = engine_.epoll().try_add(socket_.get(), EPOLLIN, this);
   polled_ = error == 0;

@@ -131,6 +131,7 @@ private:
   void on_ready(uint32_t events) noexcept override;
   bool receive() noexcept;
   bool receive_array(size_t& budget) noexcept;
+  void take_early() noexcept;
   bool begin_call() noexcept;
   void end_call() noexcept;
   void send(std::span<const uint8_t> message) noexcept;

@@ -121,7 +121,8 @@ QemuReader::Step QemuReader::read_line() noexcept {
   call_.wants_reply = (buffer_[2] & no_reply_expected) == 0;
   std::memcpy(&call_.serial, &buffer_[8], sizeof call_.serial);
   state_ = State::fields;
-  wanted_ = body_at_;
+  // Most bodies are short: all of the call in one go. What of that is pixels is `early`.
+  wanted_ = body_at_ + (body_bytes_ <= most_arguments ? body_bytes_ : 0);
   return wanted_ == filled_ ? read_header() : Step::more;
 }
 
@@ -148,14 +149,14 @@ QemuReader::Step QemuReader::read_line() noexcept {
   if (arguments > most_arguments) return fail(QemuFault::too_long);
   state_ = State::arguments;
   wanted_ = body_at_ + arguments;
-  return wanted_ == filled_ ? read_arguments() : Step::more;
+  return wanted_ <= filled_ ? read_arguments() : Step::more;
 }
 
 [[gnu::hot]] QemuReader::Step QemuReader::read_arguments() noexcept {
   // Descriptors come with the first byte of a message.
   state_ = State::done;
   if (shape_ == nullptr) return Step::call;
-  const QemuFault fault = read_qemu_arguments(*shape_, {buffer_.data() + body_at_, filled_ - body_at_},
+  const QemuFault fault = read_qemu_arguments(*shape_, {buffer_.data() + body_at_, wanted_ - body_at_},
                                               static_cast<uint32_t>(body_bytes_), fds_.count(), call_);
   return fault == QemuFault::none ? Step::call : fail(fault);
 }

@@ -39,8 +39,8 @@ private:
 
 /// Puts a connection together out of bytes: the lines that QEMU answers to our part of the authentication
 /// (D-Bus specification, "Authentication Protocol"; QEMU is the server in it), then calls. Never reads beyond
-/// a call's arguments, so that an array of pixels can be received where it belongs, and so that descriptors
-/// are known to be that call's. Allocates nothing.
+/// a call, nor into an array that is long, so that pixels can be received where they belong, and so that
+/// descriptors are known to be that call's. Allocates nothing.
 ///
 ///   want() -> bytes are received there -> filled() -> call() -> [data_bytes of pixels] -> next() -> want()
 ///   ...
@@ -52,13 +52,19 @@ public:
     fault, ///< see `fault`; the connection is over
   };
 
-  /// Where the next bytes go; never empty.
-  [[nodiscard]] std::span<uint8_t> want() noexcept { return {buffer_.data() + filled_, wanted_ - filled_}; }
+  /// Where the next bytes go; empty only while a call is complete.
+  [[nodiscard]] std::span<uint8_t> want() noexcept {
+    return {buffer_.data() + filled_, wanted_ > filled_ ? wanted_ - filled_ : 0};
+  }
   /// `count` bytes of `want` are there, and `fds` came with them.
   Step filled(size_t count) noexcept;
   QemuFds& fds() noexcept { return fds_; }
 
   [[nodiscard]] const QemuCall& call() const noexcept { return call_; }
+  /// What has been received of the call's array already; valid until `next`.
+  [[nodiscard]] std::span<const uint8_t> early() const noexcept {
+    return {buffer_.data() + wanted_, filled_ - wanted_};
+  }
   /// Done with the call, its array and its descriptors, which are kept until `close_spent` or the next ones:
   /// to close them takes a system call that a flip need not wait for.
   void next() noexcept;

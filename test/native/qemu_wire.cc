@@ -119,18 +119,36 @@ TEST(qemu_calls_are_read_however_they_are_cut) {
   }
 }
 
-TEST(qemu_reader_stops_where_the_pixels_begin) {
+TEST(qemu_reader_stops_where_many_pixels_begin) {
   Ready ready;
-  const FakeMessage message = test::qemu::update(4, 5, 2, 2, 8, test::x8r8g8b8, row(16));
+  const FakeMessage message = test::qemu::update(4, 5, 16, 16, 64, test::x8r8g8b8, row(1024));
   const std::vector<uint8_t> bytes = message.encode();
   REQUIRE(feed(ready.reader, bytes) == QemuReader::Step::call);
-  CHECK_EQ(ready.reader.call().data_bytes, 16u);
+  CHECK_EQ(ready.reader.call().data_bytes, 1024u);
+  CHECK(ready.reader.early().empty());
   CHECK_EQ(ready.reader.call().layout.fourcc, uint32_t{DRM_FORMAT_XRGB8888});
   CHECK(ready.reader.want().empty());
-  const size_t before_pixels = bytes.size() - 16;
+  const size_t before_pixels = bytes.size() - 1024;
   Ready again;
   CHECK_EQ(feed(again.reader, std::span(bytes).first(before_pixels - 1)), QemuReader::Step::more);
   CHECK_EQ(again.reader.want().size(), 1u);
+}
+
+TEST(qemu_reader_takes_few_pixels_with_their_call) {
+  for (const size_t chunk : {1, 7, 4096}) {
+    Ready ready;
+    const FakeMessage message = test::qemu::update(4, 5, 2, 2, 8, test::x8r8g8b8, row(16));
+    REQUIRE(feed(ready.reader, message.encode(), chunk) == QemuReader::Step::call);
+    CHECK_EQ(ready.reader.call().data_bytes, 16u);
+    REQUIRE(ready.reader.early().size() == 16);
+    CHECK_EQ(ready.reader.early()[15], 0x55);
+    CHECK(ready.reader.want().empty());
+    ready.reader.next();
+    REQUIRE(feed(ready.reader, test::qemu::update_dmabuf(1, 2, 3, 4).encode(), chunk) ==
+            QemuReader::Step::call);
+    CHECK(ready.reader.early().empty());
+    CHECK_EQ(ready.reader.call().h, 4);
+  }
 }
 
 TEST(qemu_header_that_is_wrong) {
