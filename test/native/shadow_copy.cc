@@ -32,6 +32,7 @@ TEST(shadow_shows_a_layer_and_says_that_it_is_a_copy) {
   CHECK_EQ(f.sim.records[0].kick_ns, kick);
   CHECK_EQ(f.sim.records[0].stream, 99u);
   CHECK_EQ(f.shadow->stats.copies.load(), 1u);
+  CHECK_EQ(f.shadow->stats.pixels.load(), 160u * 120); // the first picture is drawn as a whole
 }
 
 TEST(shadow_draws_once_a_refresh_and_the_newest_frame_wins) {
