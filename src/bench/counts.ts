@@ -81,7 +81,8 @@ function copyCounts(name: string, printed: readonly Printed[], seconds: number):
     atMostOne('copies a refresh', Math.max(0, copies - printed.length) / refreshes),
     atMostOne(
       'pixels copied by a copy, of those that were printed on',
-      total('pixels') / Math.max(1, copies) / (PRINTED.rows * MODE.width),
+      // One more may be drawn at the end of a turn and not shown yet.
+      total('pixels') / (copies + printed.length) / (PRINTED.rows * MODE.width),
     ),
   ];
 }

@@ -123,6 +123,7 @@ export class Runner {
       const machine = new Guests([one], sockets.slice(i), 0, `${base}-${one.name}`);
       printers.set(one.printing, { machine, layout: one });
       await machine.connected();
+      await machine.run(WARM_SECONDS); // both surfaces of its copy are drawn as a whole once
     }
     const places = await server.places(layout, async () => {
       await guests.run(WARM_SECONDS);
