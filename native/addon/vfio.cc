@@ -78,6 +78,9 @@ public:
         info.Env(), [=, device = device(), edid = std::move(edid)] { *written = device->write_edid(edid); },
         [written](Napi::Env env) { return Napi::Boolean::New(env, *written); });
   }
+  Napi::Value path(const Napi::CallbackInfo& info) {
+    return Napi::String::New(info.Env(), guests::vfio_device_path(device()->fd()));
+  }
   Napi::Value owner(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), device()->owner_pid());
   }
@@ -120,6 +123,10 @@ public:
   Napi::Value retire_buffer(const Napi::CallbackInfo& info);
   Napi::Value set_region(const Napi::CallbackInfo& info);
   Napi::Value set_copied(const Napi::CallbackInfo& info);
+  Napi::Value heard(const Napi::CallbackInfo& info) {
+    if (guest().irq_error() != 0) return Napi::String::New(info.Env(), base::errno_name(guest().irq_error()));
+    return Napi::Boolean::New(info.Env(), guest().heard());
+  }
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value leave(const Napi::CallbackInfo&);
 
@@ -321,18 +328,20 @@ void init_vfio(Napi::Env env, Napi::Object exports) {
   const Napi::Function device =
       D::DefineClass(env, "VfioDevice",
                      {D::define<&D::probe>("probe"), D::define<&D::dma_buf>("dmaBuf"),
-                      D::define<&D::write_edid>("writeEdid"), D::define_getter<&D::owner>("owner"),
-                      D::define<&D::still_owned>("stillOwned"), D::define<&D::close>("close")});
+                      D::define<&D::write_edid>("writeEdid"), D::define_getter<&D::path>("path"),
+                      D::define_getter<&D::owner>("owner"), D::define<&D::still_owned>("stillOwned"),
+                      D::define<&D::close>("close")});
   D::constructor = new Napi::FunctionReference(Napi::Persistent(device));
   D::constructor->SuppressDestruct();
   exports.Set("VfioDevice", device);
 
   using G = VfioGuest;
-  const Napi::Function guest = G::DefineClass(
-      env, "VfioGuest",
-      {G::define<&G::set_area>("setArea"), G::define<&G::add_buffer>("addBuffer"),
-       G::define<&G::retire_buffer>("retireBuffer"), G::define<&G::set_region>("setRegion"),
-       G::define<&G::set_copied>("setCopied"), G::define<&G::stats>("stats"), G::define<&G::leave>("leave")});
+  const Napi::Function guest =
+      G::DefineClass(env, "VfioGuest",
+                     {G::define<&G::set_area>("setArea"), G::define<&G::add_buffer>("addBuffer"),
+                      G::define<&G::retire_buffer>("retireBuffer"), G::define<&G::set_region>("setRegion"),
+                      G::define<&G::set_copied>("setCopied"), G::define<&G::stats>("stats"),
+                      G::define_getter<&G::heard>("heard"), G::define<&G::leave>("leave")});
   G::constructor = new Napi::FunctionReference(Napi::Persistent(guest));
   G::constructor->SuppressDestruct();
   register_producer_class([](const Napi::Object& object) -> ProducerHolder* {

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "guests/socket.h" // clip
+#include "guests/vfio_info.h"
 
 namespace scanout::guests {
 
@@ -19,6 +20,10 @@ namespace {
 
 // Half a second of them at 60 Hz: then the device is taken for gone.
 constexpr uint32_t most_failures = 30;
+
+// A device that tells of its flips is asked now and then all the same: whether it is there, and for an irq
+// that was lost.
+constexpr int64_t irq_patience_ns = 500'000'000;
 
 // Where a picture that is smaller than its area begins, to stand in the middle of it.
 int32_t middle(int32_t begin, int32_t end, uint32_t size) noexcept {
@@ -41,22 +46,43 @@ VfioGuest::VfioGuest(const Options& options, std::shared_ptr<const VfioDevice> d
     planes_[i].type = types[i];
     planes_[i].stream = std::make_unique<flip::Stream>(options.first_stream + i, *this, engine.epoll());
   }
+  find_irq();
+}
+
+// Nobody tells of what is drawn into a region.
+void VfioGuest::find_irq() {
+  if (options_.kind == VfioPlaneKind::region) return;
+  try {
+    const std::optional<uint32_t> index = device_->display_irq();
+    if (!index) return;
+    irq_event_.reset(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"));
+    irq_error_ = set_vfio_irq(device_->fd(), *index, irq_event_.get());
+    if (irq_error_ == 0) irq_ = index;
+  } catch (const base::SystemError& error) {
+    irq_error_ = error.error();
+  }
 }
 
 VfioGuest::~VfioGuest() {
+  if (irq_) set_vfio_irq(device_->fd(), *irq_, -1);
   // The engine was stopped before the buffers were free.
   for (Buffer& buffer : buffers_)
     delete std::exchange(buffer.retire, nullptr);
 }
 
 int VfioGuest::on_enter(flip::Engine& engine) noexcept {
-  const int error = engine.epoll().try_add(timer_.get(), EPOLLIN, this);
+  int error = engine.epoll().try_add(timer_.get(), EPOLLIN, this);
+  if (error == 0 && irq_) {
+    error = engine.epoll().try_add(irq_event_.get(), EPOLLIN | EPOLLET, &irq_entry_);
+    if (error != 0) engine.epoll().remove(timer_.get());
+  }
   if (error == 0) arm(base::now_ns());
   return error;
 }
 
 void VfioGuest::on_leave(flip::Engine& engine) noexcept {
   engine.epoll().remove(timer_.get());
+  if (irq_) engine.epoll().remove(irq_event_.get());
   if (region_) region_->leave(engine.epoll());
 }
 
@@ -71,6 +97,7 @@ void VfioGuest::set_area(const flip::Rect& area, uint32_t crtc_id, int64_t perio
   }
   for (Plane& plane : planes_)
     plane.fresh = true;
+  soon_ = true;
   arm(base::now_ns());
 }
 
@@ -80,6 +107,7 @@ int VfioGuest::add_buffer(uint32_t index, uint32_t slot, const VfioPlane& plane,
   Buffer& buffer = buffers_[slot];
   if (buffer.registered || buffer.uses > 0) return EEXIST;
   buffer = {.registered = true, .index = index, .plane = plane, .fb_id = fb_id, .fences = std::move(fences)};
+  ask_soon();
   return 0;
 }
 
@@ -96,6 +124,7 @@ void VfioGuest::retire_buffer(uint32_t slot, flip::Command& command) noexcept {
   if (plane.slot == slot) plane.fresh = true;
   plane.announced = {}; // it may come again
   buffer.fences = {};
+  ask_soon();
   if (buffer.uses == 0) {
     engine_.finish(command);
   } else {
@@ -119,6 +148,10 @@ int VfioGuest::set_region(std::unique_ptr<VfioRegion>& region) noexcept {
 // that.
 void VfioGuest::arm(int64_t now) noexcept {
   if (gone_) return;
+  if (waits_for_irq()) {
+    arm_at(now + irq_patience_ns);
+    return;
+  }
   const flip::CrtcStats* crtc = crtc_id_ == 0 ? nullptr : engine_.stats(crtc_id_);
   const int64_t theirs = crtc == nullptr ? 0 : crtc->margin_ns.load(std::memory_order_relaxed);
   const int64_t lead = std::min(margin_.ns() + theirs, clock_.period_ns() - 1);
@@ -126,6 +159,10 @@ void VfioGuest::arm(int64_t now) noexcept {
   // That one is over, or it was for this one that we are awake.
   while (due <= now + clock_.period_ns() / 4)
     due += clock_.period_ns();
+  arm_at(due);
+}
+
+void VfioGuest::arm_at(int64_t due) noexcept {
   const itimerspec at{.it_interval = {},
                       .it_value = {.tv_sec = due / 1'000'000'000, .tv_nsec = due % 1'000'000'000}};
   timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &at, nullptr);
@@ -134,12 +171,40 @@ void VfioGuest::arm(int64_t now) noexcept {
 void VfioGuest::on_ready(uint32_t) noexcept {
   uint64_t count = 0;
   if (read(timer_.get(), &count, sizeof count) < 0) return;
+  ask(base::now_ns());
+}
+
+// The eventfd is edge-triggered and never read.
+void VfioGuest::on_flip() noexcept {
   const int64_t now = base::now_ns();
+  // A guest that flips without pause is asked once a refresh, like one that is not heard.
+  if (now - asked_at_ns_ >= clock_.period_ns() / 4) {
+    ask(now);
+  } else {
+    ask_soon();
+  }
+}
+
+void VfioGuest::ask(int64_t now) noexcept {
+  soon_ = false;
+  asked_at_ns_ = now;
   for (uint32_t i = 0; i < options_.plane_count && !gone_; ++i)
     look(i, now);
-  const int64_t done = base::now_ns();
-  asked_ns_ = done - now;
+  asked_ns_ = base::now_ns() - now;
   arm(now);
+}
+
+void VfioGuest::ask_soon() noexcept {
+  if (!irq_ || soon_) return; // at the time that is set
+  soon_ = true;
+  arm(base::now_ns());
+}
+
+// What is copied is drawn into without a flip; a question that failed is asked again.
+bool VfioGuest::waits_for_irq() const noexcept {
+  if (!irq_ || soon_) return false;
+  return std::none_of(planes_.begin(), planes_.end(),
+                      [](const Plane& plane) { return plane.copied || plane.failures > 0; });
 }
 
 void VfioGuest::look(uint32_t index, int64_t now) noexcept {

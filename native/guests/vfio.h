@@ -1,8 +1,8 @@
 // The hot half of a vfio guest: asks a device once a refresh what its planes show, and shows that.
 //
-// No driver tells of a page flip, so the question is asked as late as its answer can still be committed for
-// the next vblank. A dma-buf that is not known yet is told to the JS thread, which imports it; until then the
-// former one stays.
+// A driver that tells of page flips by an irq is asked when it does. No driver of Linux does, so the question
+// is asked as late as its answer can still be committed for the next vblank. A dma-buf that is not known yet
+// is told to the JS thread, which imports it; until then the former one stays.
 #pragma once
 
 #include <array>
@@ -50,11 +50,15 @@ public:
     VfioPlaneKind kind = VfioPlaneKind::dma_buf;
     int64_t period_ns = 0; // until it is placed
   };
-  /// Throws SystemError.
+  /// Throws SystemError; a flip irq that the driver has and does not give is `irq_error`.
   VfioGuest(const Options& options, std::shared_ptr<const VfioDevice> device, flip::Engine& engine);
   ~VfioGuest() override;
 
   // JS thread.
+  /// Whether the device tells of its flips.
+  [[nodiscard]] bool heard() const noexcept { return irq_.has_value(); }
+  /// Why it does not though it could, a positive errno; else 0.
+  [[nodiscard]] int irq_error() const noexcept { return irq_error_; }
   /// Told of the copies of a region; for `set_region`.
   [[nodiscard]] VfioRegionHost& host() noexcept { return *this; }
   [[nodiscard]] const VfioStats& stats(uint32_t plane) const noexcept { return stats_[plane]; }
@@ -73,7 +77,10 @@ public:
   /// The primary plane is copied by it from now on; takes it over, and gives the former one back.
   int set_region(std::unique_ptr<VfioRegion>& region) noexcept;
   /// Drawn into without a word, a buffer that is copied must be copied each time.
-  void set_copied(uint32_t index, bool copied) noexcept { planes_[index].copied = copied; }
+  void set_copied(uint32_t index, bool copied) noexcept {
+    planes_[index].copied = copied;
+    ask_soon();
+  }
 
   // Producer
   int on_enter(flip::Engine& engine) noexcept override;
@@ -111,8 +118,21 @@ private:
     uint32_t failures = 0; // in a row
   };
 
+  /// The device's irq. Its own entry, since the guest is the timer's.
+  struct Irq final : base::Pollable {
+    explicit Irq(VfioGuest& owner) : guest(owner) {}
+    void on_ready(uint32_t) noexcept override { guest.on_flip(); }
+    VfioGuest& guest;
+  };
+
+  void find_irq();
+  void on_flip() noexcept;
+  void ask(int64_t now) noexcept;
+  void ask_soon() noexcept;
+  [[nodiscard]] bool waits_for_irq() const noexcept;
   void on_ready(uint32_t events) noexcept override; // the timer
   void arm(int64_t now) noexcept;
+  void arm_at(int64_t due) noexcept;
   void look(uint32_t index, int64_t now) noexcept;
   void look_at_region(const VfioPlane& seen) noexcept;
   void hide(Plane& plane, int64_t now) noexcept;
@@ -128,7 +148,10 @@ private:
   Options options_;
   std::shared_ptr<const VfioDevice> device_;
   flip::Engine& engine_;
-  base::UniqueFd timer_, news_event_;
+  base::UniqueFd timer_, news_event_, irq_event_;
+  std::optional<uint32_t> irq_; // its index
+  int irq_error_ = 0;
+  Irq irq_entry_{*this};
   base::SpscRing<VfioNews, 64> news_;
   std::array<Plane, vfio_planes> planes_;
   std::array<VfioStats, vfio_planes> stats_;
@@ -140,7 +163,9 @@ private:
   uint32_t crtc_id_ = 0;
   flip::VblankClock clock_;
   flip::Margin margin_;
-  int64_t asked_ns_ = 0; // how long the newest question took
+  int64_t asked_ns_ = 0;    // how long the newest question took
+  int64_t asked_at_ns_ = 0; // when it was
+  bool soon_ = true;        // something but a flip may have changed the answer
   bool gone_ = false;
 };
 

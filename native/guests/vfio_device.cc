@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/fd_kind.h"
+#include "guests/vfio_info.h"
 #include "guests/vfio_owner.h"
 #include "kms/ioctl.h"
 
@@ -29,7 +30,6 @@ namespace {
 constexpr uint32_t plane_info_size = offsetof(vfio_device_gfx_plane_info, region_index) + sizeof(uint32_t);
 constexpr uint32_t no_hot_spot = 0xffffffff;
 constexpr uint32_t most_regions = 64;
-constexpr size_t largest_region_info = 4096;
 // What a guest's driver needs to see that the monitor went away; as long as QEMU takes.
 constexpr auto link_down_time = std::chrono::milliseconds(100);
 
@@ -40,41 +40,20 @@ uint32_t type_flag(VfioPlaneKind kind) noexcept {
 /// A region's description with its capabilities, which the kernel appends.
 class RegionInfo {
 public:
-  RegionInfo(int device, uint32_t index) : bytes_(sizeof(vfio_region_info)) {
-    read(device, index);
-    if (info().argsz > bytes_.size() && info().argsz <= largest_region_info) {
-      bytes_.resize(info().argsz);
-      read(device, index);
-    }
+  RegionInfo(int device, uint32_t index)
+      : bytes_(read_vfio_info(device, VFIO_DEVICE_GET_REGION_INFO, index, sizeof info_,
+                              "VFIO_DEVICE_GET_REGION_INFO", kms::named("region", index))) {
+    std::memcpy(&info_, bytes_.data(), sizeof info_);
   }
-  [[nodiscard]] const vfio_region_info& info() const noexcept {
-    return *reinterpret_cast<const vfio_region_info*>(bytes_.data());
-  }
+  [[nodiscard]] const vfio_region_info& info() const noexcept { return info_; }
   [[nodiscard]] bool is_edid() const noexcept {
-    if ((info().flags & VFIO_REGION_INFO_FLAG_CAPS) == 0) return false;
-    // Each points to the next; a chain that loops ends with the bytes.
-    for (uint32_t at = info().cap_offset, steps = 0; at != 0 && steps < most_regions; ++steps) {
-      vfio_region_info_cap_type type{};
-      if (at + sizeof type.header > bytes_.size()) return false;
-      std::memcpy(&type.header, bytes_.data() + at, sizeof type.header);
-      if (type.header.id == VFIO_REGION_INFO_CAP_TYPE && at + sizeof type <= bytes_.size()) {
-        std::memcpy(&type, bytes_.data() + at, sizeof type);
-        return type.type == VFIO_REGION_TYPE_GFX && type.subtype == VFIO_REGION_SUBTYPE_GFX_EDID;
-      }
-      at = type.header.next;
-    }
-    return false;
+    constexpr VfioType edid{.type = VFIO_REGION_TYPE_GFX, .subtype = VFIO_REGION_SUBTYPE_GFX_EDID};
+    return (info_.flags & VFIO_REGION_INFO_FLAG_CAPS) != 0 &&
+           find_vfio_type(bytes_, info_.cap_offset, VFIO_REGION_INFO_CAP_TYPE) == edid;
   }
 
 private:
-  void read(int device, uint32_t index) {
-    auto* info = reinterpret_cast<vfio_region_info*>(bytes_.data());
-    *info = {};
-    info->argsz = static_cast<uint32_t>(bytes_.size());
-    info->index = index;
-    kms::checked_ioctl(device, VFIO_DEVICE_GET_REGION_INFO, info, "VFIO_DEVICE_GET_REGION_INFO",
-                       kms::named("region", index));
-  }
+  vfio_region_info info_{};
   std::vector<std::byte> bytes_;
 };
 
@@ -106,6 +85,14 @@ bool VfioPlane::same_buffer(const VfioPlane& other) const noexcept {
 VfioDevice::VfioDevice(base::UniqueFd device) : device_(std::move(device)) {
   if (!base::is_vfio_device(device_.get()))
     throw base::SystemError(EINVAL, "readlink", "device", "no VFIO device");
+  (void)info();
+}
+
+vfio_device_info VfioDevice::info() const {
+  vfio_device_info info{};
+  info.argsz = sizeof info;
+  kms::checked_ioctl(fd(), VFIO_DEVICE_GET_INFO, &info, "VFIO_DEVICE_GET_INFO");
+  return info;
 }
 
 VfioDevice VfioDevice::open(const std::string& path) {
@@ -175,10 +162,12 @@ VfioRegionPlace VfioDevice::region(uint32_t index) const {
   return {info.offset, info.size, (info.flags & VFIO_REGION_INFO_FLAG_MMAP) != 0};
 }
 
+std::optional<uint32_t> VfioDevice::display_irq() const {
+  return find_vfio_display_irq(fd(), info().num_irqs);
+}
+
 bool VfioDevice::write_edid(std::span<const uint8_t> edid) const {
-  vfio_device_info device{};
-  device.argsz = sizeof device;
-  kms::checked_ioctl(fd(), VFIO_DEVICE_GET_INFO, &device, "VFIO_DEVICE_GET_INFO");
+  const vfio_device_info device = info();
   // Those of PCI have numbers of their own and no type.
   for (uint32_t index = VFIO_PCI_NUM_REGIONS; index < std::min(device.num_regions, most_regions); ++index) {
     const RegionInfo region(fd(), index);

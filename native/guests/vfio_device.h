@@ -4,6 +4,8 @@
 // but for `query_plane`.
 #pragma once
 
+#include <linux/vfio.h>
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -64,12 +66,16 @@ public:
   [[nodiscard]] base::UniqueFd dma_buf(uint32_t id) const;
   [[nodiscard]] VfioRegionPlace region(uint32_t index) const;
 
+  /// Which irq tells of its flips; none where no irq does. Throws SystemError.
+  [[nodiscard]] std::optional<uint32_t> display_irq() const;
+
   /// Gives the guest a monitor's EDID: link down, the blob, link up. False where the device has no region for
   /// it. Throws SystemError: E2BIG when it has no room.
   [[nodiscard]] bool write_edid(std::span<const uint8_t> edid) const;
 
 private:
   VfioDevice() = default;
+  [[nodiscard]] vfio_device_info info() const;
   base::UniqueFd container_, group_, device_; // the first two where it was opened
   base::UniqueFd owner_process_;
   int owner_pid_ = 0, owner_fd_ = -1;

@@ -83,6 +83,10 @@ VfioOwner find_vfio_owner(const std::string& device, const std::string& group) {
   throw base::SystemError(ENODEV, "readlink", device, "no process has it open that we may look at");
 }
 
+std::string vfio_device_path(int fd) {
+  return device_of("self", fd);
+}
+
 bool still_owns_vfio(int pid, int fd) noexcept {
   char target[64];
   const std::string path = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);

@@ -19,6 +19,10 @@ struct VfioOwner {
 /// SystemError: ENODEV when no process has the device, EPERM when one has and lets us not have it.
 VfioOwner find_vfio_owner(const std::string& device, const std::string& group);
 
+/// The directory in sysfs of a device that this process has open, all links resolved; empty where the kernel
+/// does not say.
+std::string vfio_device_path(int fd);
+
 /// True while that descriptor of that process is a device of VFIO.
 bool still_owns_vfio(int pid, int fd) noexcept;
 

@@ -64,6 +64,9 @@ export class VfioGuest implements Guest {
       periodNs: UNPLACED_PERIOD_NS,
       onNews: (news) => this.onNews(news),
     });
+    const { heard } = this.producer;
+    if (typeof heard === 'boolean') log.debug({ guest: this.name, flipIrq: heard }, 'how flips are noticed');
+    else log.warn({ guest: this.name, code: heard }, 'the flip irq is not to be had: asking each refresh');
   }
 
   get name(): string {

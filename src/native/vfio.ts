@@ -28,6 +28,8 @@ export interface VfioDevice {
   dmaBuf(id: number): Fd;
   /** Gives the guest a monitor; false where the device has no place for it. Takes a tenth of a second, elsewhere. */
   writeEdid(edid: Uint8Array): Promise<boolean>;
+  /** Its directory in sysfs, links resolved; empty where the kernel does not say (before Linux 6.18). */
+  readonly path: string;
   /** The process that an adopted device belongs to, else 0. */
   readonly owner: number;
   /** Whether that process still has it. */
@@ -78,7 +80,7 @@ export interface VfioCanvas {
   dmabuf: Fd;
 }
 
-/** Asks a device once a refresh what its planes show, on the flip thread. Slots are 0 to 31, for all planes together. */
+/** Asks a device what its planes show, on the flip thread: once a refresh, or when it tells of a flip. Slots are 0 to 31, for all planes together. */
 export interface VfioGuest extends Producer {
   /** Its place on a CRTC (0: none) in pixels, and the refresh that it is to keep to. */
   setArea(x1: number, y1: number, x2: number, y2: number, crtc: number, periodNs: number): Promise<void>;
@@ -97,12 +99,14 @@ export interface VfioGuest extends Producer {
   /** The plane's buffers are copied: each refresh, since nobody says when they are drawn into. */
   setCopied(plane: number, copied: boolean): Promise<void>;
   stats(plane: number): VfioGuestStats;
+  /** Whether the device tells of its flips, by an irq. An errno's name: it has that irq and does not give it. */
+  readonly heard: boolean | string;
 }
 
 interface VfioExports {
   /**
    * `open`: the device of a directory in sysfs, which no process may have open. `adopt`: a duplicate of the descriptor of
-   * the process that has it open (pidfd_getfd). `fd`: a descriptor from elsewhere, taken over.
+   * the process that has it open (pidfd_getfd). `fd`: a descriptor from elsewhere, taken over: EINVAL for other files.
    */
   VfioDevice: {
     new (how: 'open' | 'adopt', path: string): VfioDevice;
