@@ -6,7 +6,7 @@ import { test } from 'node:test';
 const SECONDS = 10;
 const SKIPPED = 77;
 
-for (const target of ['virtio', 'qemu']) {
+for (const target of ['virtio', 'qemu', 'vfio']) {
   test(`fuzz target ${target}`, (t) => {
     const { status, stdout, stderr } = spawnSync('test/fuzz/run', [target, String(SECONDS)], {
       encoding: 'utf8',
