@@ -115,6 +115,7 @@ union outbox {
   struct scanoutd_remove_buffer remove_buffer;
   struct scanoutd_set_present set_present;
   struct scanoutd_bye bye;
+  struct scanoutd_offer_device offer_device;
 };
 
 _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t) && ATOMIC_LLONG_LOCK_FREE == 2,
@@ -485,10 +486,13 @@ static int on_done(struct scanoutd_client* client, const struct scanoutd_done* m
   return 0;
 }
 
+static bool good_error(const struct scanoutd_error* message) {
+  return message->fatal <= 1 && message->reserved == 0 && message->code != SCANOUTD_OK &&
+         terminated(message->text, sizeof message->text);
+}
+
 static int on_error(struct scanoutd_client* client, const struct scanoutd_error* message) {
-  if (message->fatal > 1 || message->reserved != 0 || message->code == SCANOUTD_OK ||
-      !terminated(message->text, sizeof message->text))
-    return -EPROTO;
+  if (!good_error(message)) return -EPROTO;
   struct request* request = sent_request(client, message->header.serial);
   client->error = *message;
   if (request != NULL)
@@ -642,14 +646,20 @@ void scanoutd_client_close(struct scanoutd_client* client) {
   free(client);
 }
 
+/* A connected socket, or a negative errno value. */
+static int connect_socket(const struct sockaddr_un* address) {
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, (const struct sockaddr*)address, sizeof *address) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
 /* One attempt: connects and sends the hello. */
 static int greet(struct scanoutd_client* client) {
-  client->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (client->fd < 0) return -errno;
-  int result = 0;
-  if (connect(client->fd, (const struct sockaddr*)&client->address, sizeof client->address) < 0) {
-    result = -errno;
-  } else {
+  int result = client->fd = connect_socket(&client->address);
+  if (result >= 0) {
     open_request(client, PLACE_HELLO, SCANOUTD_HELLO);
     result = send_request(client, PLACE_HELLO);
   }
@@ -668,25 +678,33 @@ static int wait_welcome(struct scanoutd_client* client, int64_t deadline) {
 }
 
 /* No daemon, one that is just dying, or one that has no room for the moment. */
-static bool worth_retrying(const struct scanoutd_client* client, int error) {
-  if (error == -EREMOTEIO) return client->error.code == SCANOUTD_BUSY;
+static bool worth_retrying(const struct scanoutd_error* told, int error) {
+  if (error == -EREMOTEIO) return told->code == SCANOUTD_BUSY;
   return error == -ENOENT || error == -ECONNREFUSED || error == -EAGAIN || error == -ECONNRESET ||
          error == -EPIPE;
+}
+
+/* Sleeps before another attempt, longer each time: 0, -ETIMEDOUT when it is too late for one, -EINTR. */
+static int back_off(int64_t* pause_ms, int64_t deadline) {
+  const int64_t now = now_ns();
+  if (now >= deadline) return -ETIMEDOUT;
+  const int64_t again = now + *pause_ms * NS_A_MS;
+  *pause_ms = *pause_ms * 2 < LAST_PAUSE_MS ? *pause_ms * 2 : LAST_PAUSE_MS;
+  const int slept = poll_until(NULL, 0, again < deadline ? again : deadline);
+  return slept == -ETIMEDOUT ? 0 : slept;
 }
 
 int scanoutd_client_connect(struct scanoutd_client* client, int timeout_ms) {
   if (client->fd >= 0) return -EISCONN;
   const int64_t deadline = deadline_after(timeout_ms);
-  for (int64_t pause = FIRST_PAUSE_MS;; pause = pause * 2 < LAST_PAUSE_MS ? pause * 2 : LAST_PAUSE_MS) {
+  for (int64_t pause = FIRST_PAUSE_MS;;) {
     forget_told(client);
     int result = greet(client);
     if (timeout_ms == 0) return result;
     if (result == 0) result = wait_welcome(client, deadline);
-    const int64_t now = now_ns();
-    if (result == 0 || !worth_retrying(client, result) || now >= deadline) return result;
-    const int64_t again = now + pause * NS_A_MS;
-    const int slept = poll_until(NULL, 0, again < deadline ? again : deadline);
-    if (slept != -ETIMEDOUT) return slept;
+    if (result == 0 || !worth_retrying(&client->error, result)) return result;
+    const int slept = back_off(&pause, deadline);
+    if (slept < 0) return slept == -ETIMEDOUT ? result : slept;
   }
 }
 
@@ -1112,4 +1130,65 @@ int scanoutd_client_feedback(const struct scanoutd_client* client, uint32_t plan
     return 0;
   }
   return -EAGAIN;
+}
+
+/* ---- A device of VFIO, offered */
+
+static int send_offer(int connection, const char* name, int device) {
+  struct scanoutd_offer_device offer = {
+      .header = {.type = SCANOUTD_OFFER_DEVICE, .size = sizeof offer, .serial = 1},
+      .version_major = SCANOUTD_VERSION_MAJOR,
+      .version_minor = SCANOUTD_VERSION_MINOR,
+  };
+  copy_text(offer.name, sizeof offer.name, name);
+  return send_packet(connection, &offer, sizeof offer, &device, 1);
+}
+
+int scanoutd_offer_news(int connection, struct scanoutd_error* error) {
+  union inbox in;
+  /* Descriptors that come with it are nobody's: the kernel closes them. */
+  ssize_t size = recv(connection, &in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
+  if (size < 0 && errno == ECONNRESET) /* told once; the daemon's last words are behind it */
+    size = recv(connection, &in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
+  if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+  if (size == 0) return -ECONNRESET;
+  if ((size_t)size > sizeof in || (size_t)size < sizeof in.header || in.header.size != (size_t)size)
+    return -EPROTO;
+  if (in.header.reserved != 0 || exact_size(&in, (size_t)size) != (size_t)size) return -EPROTO;
+  if (in.header.type == SCANOUTD_DONE) return 1;
+  if (in.header.type != SCANOUTD_ERROR || !good_error(&in.error)) return -EPROTO;
+  *error = in.error;
+  return -EREMOTEIO;
+}
+
+static int wait_taken(int connection, int64_t deadline, struct scanoutd_error* error) {
+  struct pollfd input = {.fd = connection, .events = POLLIN};
+  int result = 0;
+  while (result == 0) {
+    result = poll_until(&input, 1, deadline);
+    if (result == 0) result = scanoutd_offer_news(connection, error);
+  }
+  return result < 0 ? result : 0;
+}
+
+int scanoutd_offer_open(const char* path, const char* name, int device, int timeout_ms,
+                        struct scanoutd_error* error) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  char checked[SCANOUTD_NAME_SIZE];
+  if (name == NULL || !good_name(name)) return -EINVAL;
+  if (!copy_text(checked, sizeof checked, name)) return -ENAMETOOLONG;
+  if (!copy_text(address.sun_path, sizeof address.sun_path, path != NULL ? path : SCANOUTD_SOCKET_PATH))
+    return -ENAMETOOLONG;
+  const int64_t deadline = deadline_after(timeout_ms);
+  for (int64_t pause = FIRST_PAUSE_MS;;) {
+    *error = (struct scanoutd_error){.code = SCANOUTD_OK};
+    int connection = connect_socket(&address);
+    int result = connection < 0 ? connection : send_offer(connection, checked, device);
+    if (result == 0 && timeout_ms != 0) result = wait_taken(connection, deadline, error);
+    if (result == 0) return connection;
+    close_fd(&connection);
+    if (timeout_ms == 0 || !worth_retrying(error, result)) return result;
+    const int slept = back_off(&pause, deadline);
+    if (slept < 0) return slept == -ETIMEDOUT ? result : slept;
+  }
 }

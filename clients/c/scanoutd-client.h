@@ -218,6 +218,24 @@ int scanoutd_client_feedback(const struct scanoutd_client* client, uint32_t plan
 /* The mapped flip page, for tools and tests that read it by atomic loads; NULL when not connected. */
 const struct scanoutd_flip_page* scanoutd_client_page(const struct scanoutd_client* client);
 
+/* ---- A device of VFIO, offered
+ *
+ * For a virtual machine monitor that has a vGPU: the daemon shows the device's display plane by itself. This
+ * needs no client, and nothing of the above. */
+
+/*
+ * Offers `device` (its VFIO descriptor, which stays the caller's) as guest `name` of the configuration.
+ * Returns the connection: the daemon shows the device until the caller, or its end, closes it. Timeout 0: one
+ * attempt, whose answer scanoutd_offer_news tells; otherwise as scanoutd_client_connect. -EREMOTEIO: refused,
+ * and `error` says why.
+ */
+int scanoutd_offer_open(const char* path, const char* name, int device, int timeout_ms,
+                        struct scanoutd_error* error);
+
+/* What came on that connection; poll it for input. 1: the device is taken; 0: nothing; -EREMOTEIO: the daemon
+ * gives the device up, and `error` says why; another negative value: the connection is over. Never sleeps. */
+int scanoutd_offer_news(int connection, struct scanoutd_error* error);
+
 #ifdef __cplusplus
 }
 #endif

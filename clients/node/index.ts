@@ -8,9 +8,8 @@
  *     client.submit(0, { buffer: 0 });
  */
 import { EventEmitter } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Capability, Code, Message, PlaneKind, PresentMode, SOCKET_PATH } from '../../src/guests/wire.js';
-import { type Fd, isSystemError } from '../../src/native/base.js';
+import { Capability, Message, PlaneKind, PresentMode, SOCKET_PATH } from '../../src/guests/wire.js';
+import type { Fd } from '../../src/native/base.js';
 import {
   type BufferLayout,
   type Configuration,
@@ -22,8 +21,11 @@ import {
   type ShownState,
   type Submission,
 } from '../../src/native/guest-client.js';
+import { ClosedError, RefusedError, retried } from './attempts.js';
 
 export { Code, Flip, PlaneState, Presented } from '../../src/guests/wire.js';
+export { ClosedError, RefusedError } from './attempts.js';
+export { type DeviceOffer, offerDevice } from './offer.js';
 export type { BufferLayout, Configuration, Feedback, Frame, Refusal, ShownState, Submission };
 
 export interface GuestClientOptions {
@@ -50,44 +52,9 @@ export interface GuestClientEvents {
   closed: [reason: string | null];
 }
 
-/** What the daemon refused, and why. */
-export class RefusedError extends Error {
-  override readonly name = 'RefusedError';
-  constructor(
-    /** One of the protocol's `Code`. */
-    readonly code: number,
-    /** errno behind it, or 0. */
-    readonly errnum: number,
-    text: string,
-    /** The buffer it is about, if it is about one. */
-    readonly buffer?: number,
-  ) {
-    super(text);
-  }
-}
-
-/** The connection ended before an answer came. */
-export class ClosedError extends Error {
-  override readonly name = 'ClosedError';
-  constructor(readonly reason: string | null) {
-    super(`the connection to scanoutd is closed${reason === null ? '' : `: ${reason}`}`);
-  }
-}
-
 interface Waiting {
   resolve(): void;
   reject(error: Error): void;
-}
-
-const FIRST_PAUSE_MS = 10;
-const LAST_PAUSE_MS = 500;
-const NO_DAEMON = ['ENOENT', 'ECONNREFUSED', 'EAGAIN', 'ECONNRESET', 'EPIPE'];
-
-/** No daemon, one that is just dying, or one that has no room for the moment. */
-function worthRetrying(error: unknown): boolean {
-  if (error instanceof RefusedError) return error.code === Code.busy;
-  if (error instanceof ClosedError) return NO_DAEMON.includes(error.reason ?? '');
-  return isSystemError(error) && NO_DAEMON.includes(error.code);
 }
 
 /** One guest. An open connection keeps the process alive; `close` or `bye` ends it. */
@@ -126,17 +93,7 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
    * Rejected with a RefusedError when the daemon refuses the guest, with a SystemError or ClosedError otherwise.
    */
   async connect({ timeoutMs = 0 }: { timeoutMs?: number } = {}): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
-      try {
-        await this.#attempt(timeoutMs === 0 ? Number.POSITIVE_INFINITY : deadline - performance.now());
-        return;
-      } catch (error) {
-        const left = deadline - performance.now();
-        if (left <= 0 || !worthRetrying(error)) throw error;
-        await sleep(Math.min(pause, left));
-      }
-    }
+    await retried(timeoutMs, (leftMs) => this.#attempt(leftMs));
   }
 
   /** Leaves cleanly; the daemon switches the guest's planes off. Resolved when the connection has ended. */

@@ -153,10 +153,11 @@ Napi::Value SocketGuest::leave(const Napi::CallbackInfo& info) {
 // What a descriptor is, for checks before it is used.
 Napi::Value fd_kind(const Napi::CallbackInfo& info) {
   const int fd = borrow_fd(info[0], "fd");
-  const char* kind = base::is_eventfd(fd)     ? "eventfd"
-                     : base::is_sync_file(fd) ? "sync_file"
-                     : base::is_dma_buf(fd)   ? "dma-buf"
-                                              : "other";
+  const char* kind = base::is_eventfd(fd)       ? "eventfd"
+                     : base::is_sync_file(fd)   ? "sync_file"
+                     : base::is_dma_buf(fd)     ? "dma-buf"
+                     : base::is_vfio_device(fd) ? "vfio-device"
+                                                : "other";
   return Napi::String::New(info.Env(), kind);
 }
 

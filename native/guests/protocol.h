@@ -1,5 +1,5 @@
 /*
- * scanoutd guest protocol, version 1.0: the single source of the wire format and of the flip page.
+ * scanoutd guest protocol, version 1.1: the single source of the wire format and of the flip page.
  *
  * Transport: an AF_UNIX SOCK_SEQPACKET socket (default /run/scanoutd/guest.sock), host endianness, one
  * message a packet, file descriptors by SCM_RIGHTS. Every message begins with struct scanoutd_header and has
@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 #define SCANOUTD_VERSION_MAJOR 1u /* differs: no common language, the hello is refused */
-#define SCANOUTD_VERSION_MINOR 0u /* the smaller of both sides' is spoken; a minor only adds */
+#define SCANOUTD_VERSION_MINOR 1u /* the smaller of both sides' is spoken; a minor only adds */
 
 #define SCANOUTD_SOCKET_PATH "/run/scanoutd/guest.sock"
 
@@ -44,6 +44,8 @@ enum scanoutd_message {
   SCANOUTD_REMOVE_BUFFER = 3, /* Answer: DONE, once nothing shows the buffer any more */
   SCANOUTD_SET_PRESENT = 4,   /* Answer: DONE or ERROR */
   SCANOUTD_BYE = 5,           /* clean leave. Answer: DONE, then the daemon closes */
+  /* 1.1; instead of HELLO. fds: a device of VFIO. Answer: DONE or ERROR */
+  SCANOUTD_OFFER_DEVICE = 7,
   /* daemon to guest */
   SCANOUTD_WELCOME = 0x8001,   /* fds: flip page memfd; with SCANOUTD_CAP_FENCE also the fence socket */
   SCANOUTD_CONFIGURE = 0x8002, /* the guest's area: at first, and whenever it changes (resize) */
@@ -80,6 +82,17 @@ struct scanoutd_hello {
   uint32_t plane_count;          /* 1 to SCANOUTD_MAX_PLANES */
   uint32_t plane_kinds[SCANOUTD_MAX_PLANES]; /* bottom to top; unused ones SCANOUTD_PLANE_NONE */
   uint32_t reserved;
+};
+
+/*
+ * A device of VFIO whose display plane the daemon shows by itself, as guest `name` of the configuration, as
+ * long as the connection lasts. The sender keeps its own descriptor.
+ */
+struct scanoutd_offer_device {
+  struct scanoutd_header header;
+  uint32_t version_major;
+  uint32_t version_minor;
+  char name[SCANOUTD_NAME_SIZE]; /* as in HELLO */
 };
 
 struct scanoutd_welcome {
@@ -175,7 +188,7 @@ enum scanoutd_code {
   SCANOUTD_BAD_VERSION = 2,
   SCANOUTD_BAD_STATE = 3,  /* out of order: no hello, second hello */
   SCANOUTD_BAD_NAME = 4,   /* malformed or unknown */
-  SCANOUTD_BAD_FD = 5,     /* wrong number, no eventfd, no dma-buf */
+  SCANOUTD_BAD_FD = 5,     /* wrong number, no eventfd, no dma-buf, no device that can be shown */
   SCANOUTD_BAD_BUFFER = 6, /* id out of range, in use, or unknown */
   SCANOUTD_BAD_FORMAT = 7, /* fourcc or modifier unknown, wrong number of planes */
   SCANOUTD_BAD_LAYOUT = 8, /* size, stride or offset outside the buffer or the limits */

@@ -123,12 +123,12 @@ export interface QemuGuestConfig extends GuestCommon {
 }
 
 /** A device of VFIO with a display plane. */
-export interface VfioGuestConfig extends GuestCommon {
+export interface VfioGuestConfig extends GuestCommon, PeerRule {
   kind: 'vfio';
-  /** Directory in sysfs. */
-  device: string;
-  /** Who opens it: the daemon itself, or a virtual machine that the daemon takes a descriptor from. */
-  owner: 'daemon' | 'vmm';
+  /** Directory in sysfs; null with owner "socket", and only then. */
+  device: string | null;
+  /** Who opens it: the daemon itself, a virtual machine that the daemon takes a descriptor from, or who offers it. */
+  owner: 'daemon' | 'vmm' | 'socket';
 }
 
 export type GuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
@@ -245,8 +245,7 @@ function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountL
         scale: guest.scale,
       };
     case 'vfio':
-      if (guest.device === undefined) throw new TypeError(`guest ${guest.name} has no device`);
-      return { ...common, kind, device: guest.device, owner: guest.owner };
+      return { ...common, ...peers, kind, device: guest.device ?? null, owner: guest.owner };
   }
 }
 

@@ -50,8 +50,10 @@ function checkMissing(index: number, value: GuestEntry, unsure: ReadonlySet<stri
     allowed,
     message: `is missing; a guest of kind "${value.kind}" needs ${allowed}`,
   });
-  if (value.kind === 'vfio' && value.device === undefined && !unsure.has('device')) {
-    return [missing('device', 'a device')];
+  if (value.kind === 'vfio' && !unsure.has('owner')) {
+    const strange = checkOwner(index, value);
+    const found = value.owner === 'socket' || value.device !== undefined || unsure.has('device');
+    return found ? strange : [...strange, missing('device', 'a device')];
   }
   if (value.kind === 'qemu' && !unsure.has('socket') && !unsure.has('address')) {
     if (value.socket === undefined && value.address === undefined) {
@@ -87,6 +89,20 @@ function checkCommand({ index, value, unsure }: Entry<GuestEntry>): Finding[] {
       return [finding(['guest', index, 'command', order], text, error.allowed, error.message)];
     }
   });
+}
+
+/** Keys that say where a device comes from, when its owner says something else. */
+function checkOwner(index: number, { owner, device, uid, gid }: GuestEntry): Finding[] {
+  const strange = (key: string, value: unknown, allowed: string, why: string): Finding[] =>
+    value === undefined ? [] : [finding(['guest', index, key], value, allowed, why)];
+  if (owner === 'socket') {
+    return strange('device', device, 'no device', 'owner = "socket": the device is what is offered');
+  }
+  const why = `owner = "${owner}": nobody offers the device`;
+  return [
+    ...strange('uid', uid, 'no uid, or owner = "socket"', why),
+    ...strange('gid', gid, 'no gid, or owner = "socket"', why),
+  ];
 }
 
 /** Sockets that the daemon listens on, with the keys that say where. */

@@ -19,8 +19,8 @@ export type GuestKindName = (typeof GUEST_KINDS)[number];
 export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindName[]>>> = {
   present: ['socket'],
   max_buffers: ['socket'],
-  uid: ['socket', 'virtio'],
-  gid: ['socket', 'virtio'],
+  uid: ['socket', 'virtio', 'vfio'],
+  gid: ['socket', 'virtio', 'vfio'],
   socket: ['virtio', 'qemu'],
   outputs: ['virtio'],
   address: ['qemu'],
@@ -109,12 +109,13 @@ export const guest = key(
     device: key(
       absolutePath,
       'an absolute path, such as "/sys/bus/mdev/devices/UUID"',
-      'Kind vfio: the device whose display plane is shown, as its directory in sysfs.',
+      'Kind vfio: the device whose display plane is shown, as its directory in sysfs. Absent with owner = "socket".',
     ).optional(),
     owner: key(
-      z.enum(['vmm', 'daemon']),
-      '"vmm" or "daemon"',
-      'Kind vfio: who opens the device: a virtual machine, whose descriptor is then used too, or the daemon itself.',
+      z.enum(['vmm', 'daemon', 'socket']),
+      '"vmm", "daemon" or "socket"',
+      'Kind vfio: who opens the device: a virtual machine, whose descriptor is then used too; the daemon itself; or ' +
+        'whoever offers it on the guest socket, under the name of this guest.',
     ).default('vmm'),
     command: key(
       z
@@ -147,12 +148,14 @@ export const guest = key(
     uid: key(
       accounts,
       'the name or the number of a user, or a list of them',
-      'Kinds socket and virtio: users whose processes may be this guest. Absent, with gid absent: all that can open the socket.',
+      'Kinds socket and virtio: users whose processes may be this guest. Kind vfio, with owner = "socket": users whose ' +
+        'processes may offer its device. Absent, with gid absent: all that can open the socket.',
     ).optional(),
     gid: key(
       accounts,
       'the name or the number of a group, or a list of them',
-      'Kinds socket and virtio: groups whose processes (by their first group) may be this guest.',
+      'Kinds socket and virtio: groups whose processes (by their first group) may be this guest. Kind vfio, with ' +
+        'owner = "socket": groups whose processes may offer its device.',
     ).optional(),
     max_buffers: key(
       z.int().min(1).max(MAX_BUFFERS),

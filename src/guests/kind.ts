@@ -5,6 +5,7 @@ import type { Fd } from '../native/base.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { Guest } from './guest.js';
+import type { DeviceTaker } from './offer.js';
 
 /** The daemon takes no such guest; the text says why. */
 export class AdmissionError extends Error {
@@ -31,6 +32,8 @@ export interface GuestHost {
   departed(guest: Guest, clean: boolean): Promise<void>;
   /** Something in a guest's document changed. */
   changed(): void;
+  /** Set by the kind that shows devices, asked by the kind that is offered them. */
+  takeDevice: DeviceTaker;
 }
 
 /** The control half of one kind: finds its guests, or lets them in. */

@@ -8,6 +8,8 @@ import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { Guest } from './guest.js';
 import { AdmissionError, type GuestHost } from './kind.js';
+import type { DeviceTaker } from './offer.js';
+import { Code, ProtocolError } from './protocol.js';
 
 /** An assignment that cannot be; the text says why. */
 export class AssignError extends Error {}
@@ -27,6 +29,10 @@ export class GuestManager implements GuestHost {
   ) {
     this.log = logs.module('guests');
   }
+
+  takeDevice: DeviceTaker = async () => {
+    throw new ProtocolError(Code.badState, 'no kind of guest takes devices');
+  };
 
   readonly audit: Log['audit'] = (event, details) => this.logs.audit(event, details);
 

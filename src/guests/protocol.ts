@@ -26,7 +26,7 @@ export * from './wire.js';
 
 type Name = keyof typeof layouts;
 
-const fromGuest = namesOf(['hello', 'addBuffer', 'removeBuffer', 'setPresent', 'bye']);
+const fromGuest = namesOf(['hello', 'addBuffer', 'removeBuffer', 'setPresent', 'bye', 'offerDevice']);
 const fromDaemon = namesOf(['welcome', 'configure', 'formats', 'state', 'done', 'error']);
 
 function namesOf(names: Name[]): Map<number, Name> {
@@ -95,7 +95,7 @@ function decodeBody(bytes: Uint8Array, names: Map<number, Name>): unknown {
   const { type, size, serial } = headerLayout.read(viewOf(bytes));
   const name = names.get(type);
   if (name === undefined) refuse(Code.badMessage, `no message of type 0x${type.toString(16)} is taken here`);
-  if (name === 'hello') checkVersion(bytes);
+  if (name === 'hello' || name === 'offerDevice') checkVersion(bytes);
   const layout: Layout<Fields> = layouts[name];
   if (size !== bytes.length) refuse(Code.badMessage, `${name} of ${bytes.length} bytes calls itself ${size}`);
   if (name === 'formats') return { type: name, serial, ...decodeFormats(bytes) };
@@ -119,7 +119,7 @@ function checkSize(name: Name, size: number, wanted: number): void {
   if (size !== wanted) refuse(Code.badMessage, `${name} has ${wanted} bytes, got ${size}`);
 }
 
-/** Before the size: another major version may have another hello. */
+/** Before the size: another major version may have another hello. First messages have the version in one place. */
 function checkVersion(bytes: Uint8Array): void {
   const { offsets, fields } = layouts.hello;
   if (bytes.length < offsets.versionMinor) return;
@@ -154,6 +154,10 @@ function checkFromGuest(message: GuestMessage, fds: number): void {
       break;
     case 'bye':
       break;
+    case 'offerDevice':
+      checkName(message.name);
+      allowed = [1];
+      break;
   }
   checkFds(message.type, fds, allowed);
 }
@@ -162,8 +166,12 @@ function checkPlane(plane: number): void {
   if (plane >= MAX.planes) refuse(Code.badPlane, `there is no plane ${plane}`);
 }
 
-function checkHello({ name, planeCount, planeKinds }: Hello): void {
+function checkName(name: string): void {
   if (!/^[A-Za-z0-9._-]+$/.test(name)) refuse(Code.badName, `${JSON.stringify(name)} is no guest name`);
+}
+
+function checkHello({ name, planeCount, planeKinds }: Hello): void {
+  checkName(name);
   if (planeCount < 1 || planeCount > MAX.planes)
     refuse(Code.badPlane, `a guest has 1 to ${MAX.planes} planes, got ${planeCount}`);
   for (const [i, kind] of planeKinds.entries()) {

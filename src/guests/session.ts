@@ -3,6 +3,7 @@ import type { Fd } from '../native/base.js';
 import { isSystemError } from '../native/base.js';
 import type { Logger } from '../service/log.js';
 import { discard, ImportError } from './buffers.js';
+import type { DeviceOffer, TakenDevice } from './offer.js';
 import {
   Code,
   type DaemonMessage,
@@ -10,6 +11,7 @@ import {
   encode,
   type GuestMessage,
   type Hello,
+  type OfferDevice,
   ProtocolError,
 } from './protocol.js';
 import type { SocketGuest } from './socket.js';
@@ -29,6 +31,8 @@ export interface SessionHost {
   admit(session: GuestSession, hello: Hello, kick: Fd, release: Fd): SocketGuest;
   /** Finds a place for it; after the welcome. */
   arrived(guest: SocketGuest): Promise<void>;
+  /** Takes a device that the peer offers instead of pictures. Throws a ProtocolError. */
+  offered(session: GuestSession, offer: Omit<DeviceOffer, 'peer'>): Promise<TakenDevice>;
   /** It is gone, one way or the other. */
   departed(guest: SocketGuest, clean: boolean): Promise<void>;
 }
@@ -38,6 +42,7 @@ const MOST_WAITING = 64;
 
 export class GuestSession {
   private guest: SocketGuest | null = null;
+  private device: (TakenDevice & { name: string }) | null = null;
   private turn: Promise<void> = Promise.resolve();
   private waiting = 0;
   private ended = false;
@@ -90,8 +95,19 @@ export class GuestSession {
       await this.hello(message, fds);
       return;
     }
+    if (message.type === 'offerDevice') {
+      await this.offer(message, fds);
+      return;
+    }
+    if (message.type === 'bye' && this.device !== null) {
+      this.bye(message.serial);
+      return;
+    }
     const { guest } = this;
-    if (guest === null) throw new ProtocolError(Code.badState, `${message.type} before hello`);
+    if (guest === null) {
+      const when = this.device === null ? 'before hello' : 'of who offered a device';
+      throw new ProtocolError(Code.badState, `${message.type} ${when}`);
+    }
     switch (message.type) {
       case 'addBuffer':
         await guest.addBuffer(message, fds);
@@ -109,15 +125,45 @@ export class GuestSession {
         this.done(message.serial);
         return;
       case 'bye':
-        this.clean = true;
-        this.done(message.serial);
-        this.end('bye');
+        this.bye(message.serial);
         return;
     }
   }
 
+  private bye(serial: number): void {
+    this.clean = true;
+    this.done(serial);
+    this.end('bye');
+  }
+
+  /** The first message of a connection, and only that. */
+  private checkFirst(what: string): void {
+    if (this.guest === null && this.device === null) return;
+    throw new ProtocolError(
+      Code.badState,
+      `${what} after ${this.guest === null ? 'a device was offered' : 'hello'}`,
+    );
+  }
+
+  private async offer({ name, serial }: OfferDevice, [device]: Fd[]): Promise<void> {
+    this.checkFirst('a device');
+    if (device === undefined) throw new ProtocolError(Code.badFd, 'a device expected');
+    const ended = (code: Code, text: string) => {
+      this.send({ type: 'error', serial: 0, code, errnum: 0, fatal: 1, text });
+      this.device = null; // given up already
+      this.end(text);
+    };
+    const taken = await this.host.offered(this, { name, device, ended });
+    if (this.ended) {
+      await taken.withdraw(this.clean);
+      return;
+    }
+    this.device = { name, withdraw: (clean) => taken.withdraw(clean) };
+    this.done(serial);
+  }
+
   private async hello(message: Hello, fds: Fd[]): Promise<void> {
-    if (this.guest !== null) throw new ProtocolError(Code.badState, 'a second hello');
+    this.checkFirst('a hello');
     const [kick, release] = fds;
     if (kick === undefined || release === undefined)
       throw new ProtocolError(Code.badFd, 'two eventfds expected');
@@ -137,9 +183,9 @@ export class GuestSession {
     const code = known ? error.code : Code.internal;
     const text = known ? error.text : error instanceof Error ? error.message : String(error);
     const errnum = error instanceof ImportError || isSystemError(error) ? error.errno : 0;
-    const fatal = this.guest === null;
+    const fatal = this.guest === null && this.device === null;
     this.log.warn(
-      { guest: this.guest?.name, code, errnum, fatal, err: known ? undefined : error },
+      { guest: this.guest?.name ?? this.device?.name, code, errnum, fatal, err: known ? undefined : error },
       `refused: ${text}`,
     );
     this.guest?.told(text);
@@ -172,12 +218,13 @@ export class GuestSession {
     if (this.ended) return;
     this.ended = true;
     this.connection.close();
-    const { guest } = this;
-    if (guest === null) return;
-    this.log.info({ guest: guest.name, reason }, 'guest left');
+    const { guest, device } = this;
+    const leaving = guest ?? device;
+    if (leaving === null) return;
+    this.log.info({ guest: leaving.name, reason }, 'guest left');
     this.turn = this.turn
-      .then(() => this.host.departed(guest, this.clean))
-      .catch((error: unknown) => this.log.error({ guest: guest.name, err: error }, 'leaving failed'));
+      .then(() => (guest === null ? device?.withdraw(this.clean) : this.host.departed(guest, this.clean)))
+      .catch((error: unknown) => this.log.error({ guest: leaving.name, err: error }, 'leaving failed'));
   }
 
   /** Resolves when everything that has come so far is dealt with; after `end`, when the guest is gone. */

@@ -6,6 +6,7 @@ import { allowsPeer, guestSettings } from '../config/match.js';
 import type { Fd } from '../native/base.js';
 import { type PeerCredentials, type SeqPacket, SeqPacketServer } from '../native/seqpacket.js';
 import { AdmissionError, type GuestHost, type GuestKind, type GuestKindEntry } from './kind.js';
+import type { DeviceOffer, TakenDevice } from './offer.js';
 import { Code, type Hello, MAX, ProtocolError } from './protocol.js';
 import { GuestSession, type SessionHost } from './session.js';
 import { SocketGuest } from './socket.js';
@@ -66,8 +67,7 @@ class SocketKind implements GuestKind, SessionHost {
   // ---- SessionHost
 
   admit(session: GuestSession, hello: Hello, kick: Fd, release: Fd): SocketGuest {
-    const peer = this.sessions.get(session) ?? { pid: 0, uid: 0xffffffff, gid: 0xffffffff };
-    const credentials = { pid: peer.pid, uid: peer.uid, gid: peer.gid };
+    const credentials = this.credentialsOf(session);
     const settings = this.settingsFor(hello.name, credentials);
     const card = this.cardFor(hello.name, settings?.output ?? null);
     const guest = new SocketGuest(
@@ -82,6 +82,15 @@ class SocketKind implements GuestKind, SessionHost {
     this.host.admit(guest);
     this.host.audit('guest', { name: hello.name, ...credentials, admitted: true });
     return guest;
+  }
+
+  offered(session: GuestSession, offer: Omit<DeviceOffer, 'peer'>): Promise<TakenDevice> {
+    return this.host.takeDevice({ ...offer, peer: this.credentialsOf(session) });
+  }
+
+  private credentialsOf(session: GuestSession): { pid: number; uid: number; gid: number } {
+    const { pid, uid, gid } = this.sessions.get(session) ?? { pid: 0, uid: 0xffffffff, gid: 0xffffffff };
+    return { pid, uid, gid };
   }
 
   private cardFor(name: string, output: string | null) {

@@ -15,6 +15,7 @@ import type { Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { Guest, GuestBuffer, GuestPlace, GuestPlane, GuestWish, PlaneShown } from './guest.js';
 import { planeDocument } from './plane-document.js';
+import type { PeerCredentials } from './socket.js';
 import { VfioBuffers } from './vfio-buffers.js';
 
 const UNPLACED_PERIOD_NS = 16_666_667;
@@ -40,6 +41,8 @@ export class VfioGuest implements Guest {
     readonly card: Card,
     private readonly settings: VfioGuestConfig,
     private readonly device: VfioDevice,
+    /** Who offered the device; null: it was opened here, or taken from a process. */
+    private readonly peer: PeerCredentials | null,
     private readonly statistics: FlipStatistics,
     private readonly log: Logger,
     private readonly gone: (reason: string) => void,
@@ -100,6 +103,12 @@ export class VfioGuest implements Guest {
   /** Whoever has the device still has it. */
   stillOwned(): boolean {
     return this.device.stillOwned();
+  }
+
+  /** The process whose device it is, where there is one. */
+  private get pid(): number | null {
+    if (this.peer !== null) return this.peer.pid;
+    return this.device.owner === 0 ? null : this.device.owner;
   }
 
   private onNews(news: VfioNews): void {
@@ -206,8 +215,8 @@ export class VfioGuest implements Guest {
       name: this.name,
       kind: this.kind,
       connected: !this.left,
-      pid: this.left || this.device.owner === 0 ? null : this.device.owner,
-      uid: null,
+      pid: this.left ? null : this.pid,
+      uid: this.left ? null : (this.peer?.uid ?? null),
       output: this.place?.output ?? null,
       area: this.place?.area ?? null,
       buffers: this.buffersKept.size,

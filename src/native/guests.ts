@@ -55,7 +55,7 @@ export interface SocketGuest extends Producer {
 
 interface GuestExports {
   SocketGuest: new (engine: FlipEngine, options: SocketGuestOptions) => SocketGuest;
-  fdKind(fd: Fd): 'eventfd' | 'sync_file' | 'dma-buf' | 'other';
+  fdKind(fd: Fd): 'eventfd' | 'sync_file' | 'dma-buf' | 'vfio-device' | 'other';
   dmaBufSize(fd: Fd): number;
   closeUntrusted(fd: Fd): void;
 }

@@ -132,6 +132,7 @@ template <typename Spoil> static int reason_of_bad_welcome(Spoil&& spoil) {
   CHECK(daemon.hello());
   auto welcome = message<scanoutd_welcome>(SCANOUTD_WELCOME, daemon.greeting.header.serial);
   welcome.version_major = SCANOUTD_VERSION_MAJOR;
+  welcome.version_minor = SCANOUTD_VERSION_MINOR;
   welcome.page_size = SCANOUTD_FLIP_PAGE_SIZE;
   std::vector<int> fds{daemon.page_fd.get()};
   spoil(daemon, welcome, fds);

@@ -48,6 +48,14 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     problems: ['f:1:3: guest[0].device: is missing; a guest of kind "vfio" needs a device'],
   },
   {
+    name: 'VFIO guests whose device comes from two places, or whose offer nobody makes',
+    text: '[[guest]]\nname = "a"\nkind = "vfio"\nowner = "socket"\ndevice = "/sys/a"\n[[guest]]\nname = "b"\nkind = "vfio"\ndevice = "/sys/b"\nuid = 7',
+    problems: [
+      'f:5:1: guest[0].device: found "/sys/a", allowed is no device: owner = "socket": the device is what is offered',
+      'f:10:1: guest[1].uid: found 7, allowed is no uid, or owner = "socket": owner = "vmm": nobody offers the device',
+    ],
+  },
+  {
     name: 'a QEMU guest with no way to it, and one with two',
     text: '[[guest]]\nname = "a"\nkind = "qemu"\n[[guest]]\nname = "b"\nkind = "qemu"\nsocket = "/s"\naddress = "unix:path=/x"',
     problems: [
@@ -135,7 +143,10 @@ test('each kind has its own settings', () => {
     ],
   );
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\ndevice = "/dev/vfio/1"'), [
-    { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1', owner: 'vmm' },
+    { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1', owner: 'vmm', uids: null, gids: null },
+  ]);
+  assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\nowner = "socket"\ngid = 7'), [
+    { ...common, name: 'g', kind: 'vfio', device: null, owner: 'socket', uids: null, gids: [7] },
   ]);
 });
 

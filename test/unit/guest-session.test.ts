@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { openSync } from 'node:fs';
 import { test } from 'node:test';
-import { Code, decodeFromDaemon, encode, type GuestMessage } from '../../src/guests/protocol.js';
+import type { DeviceOffer } from '../../src/guests/offer.js';
+import {
+  Code,
+  decodeFromDaemon,
+  encode,
+  type GuestMessage,
+  ProtocolError,
+} from '../../src/guests/protocol.js';
 import { GuestSession, type SessionHost } from '../../src/guests/session.js';
 import type { SocketGuest } from '../../src/guests/socket.js';
 import { Fd } from '../../src/native/base.js';
@@ -22,6 +29,7 @@ function descriptor(): Fd {
 function open(reads: { full: boolean }, hold?: Promise<void>) {
   const did: string[] = [];
   const errors: [code: number, serial: number, text: string][] = [];
+  const offers: Pick<DeviceOffer, 'ended'>[] = [];
   const note = (what: string) => {
     did.push(what);
   };
@@ -40,6 +48,14 @@ function open(reads: { full: boolean }, hold?: Promise<void>) {
       for (const fd of [kick, release]) fd.close();
       return guest as unknown as SocketGuest;
     },
+    offered: async (_session, offer) => {
+      const { name, device } = offer;
+      if (name === 'strange') throw new ProtocolError(Code.badName, 'a strange name');
+      note(`offered ${name}`);
+      offers.push(offer);
+      assert.equal(device.closed, false);
+      return { withdraw: async (clean) => note(clean ? 'withdrawn' : 'withdrawn without a word') };
+    },
     arrived: async () => note('arrived'),
     departed: async (_guest, clean) => note(clean ? 'departed' : 'departed without a word'),
   };
@@ -56,7 +72,7 @@ function open(reads: { full: boolean }, hold?: Promise<void>) {
     resume: () => note('resume'),
     close: () => note('close'),
   };
-  return { session: new GuestSession(connection, host, log as unknown as Logger), did, errors };
+  return { session: new GuestSession(connection, host, log as unknown as Logger), did, errors, offers };
 }
 
 test('a guest that does not read is closed, and leaves its planes', async () => {
@@ -116,4 +132,72 @@ test('who does not begin with a hello is told so and closed, and nothing that it
   assert.deepEqual(did, ['close']);
   assert.deepEqual(errors[0]?.slice(0, 2), [Code.badState, 3]);
   assert.ok(first.closed && late.closed);
+});
+
+function offer(name: string, serial = 5): Uint8Array {
+  return encode({ type: 'offerDevice', serial, versionMajor: 1, versionMinor: 1, name });
+}
+
+test('a device is shown as long as its owner stays, who then says no more than bye', async () => {
+  const { session, did, errors } = open({ full: false });
+  const device = descriptor();
+  session.receive(offer('vgpu'), [device], true);
+  session.receive(PRESENT, [], true);
+  session.receive(offer('vgpu', 6), [descriptor()], true);
+  session.receive(encode(HELLO), [descriptor(), descriptor()], true);
+  await session.settled();
+  assert.deepEqual(did, ['offered vgpu', 'done']);
+  assert.deepEqual(
+    errors.map(([code, serial]) => [code, serial]),
+    [7, 6, 1].map((serial) => [Code.badState, serial]),
+  );
+  assert.ok(device.closed, 'the session has kept it');
+  session.receive(encode({ type: 'bye', serial: 9 }), [], true);
+  await session.settled();
+  await session.settled(); // the end that followed from it
+  assert.deepEqual(did.slice(2), ['done', 'close', 'withdrawn']);
+});
+
+test('the owner of a device goes without a word', async () => {
+  const { session, did } = open({ full: false });
+  session.receive(offer('vgpu'), [descriptor()], true);
+  await session.settled();
+  session.end('ECONNRESET');
+  await session.settled();
+  assert.deepEqual(did.slice(2), ['close', 'withdrawn without a word']);
+});
+
+test('the owner of a device is told why it is shown no more, and that is the end', async () => {
+  const { session, did, errors, offers } = open({ full: false });
+  session.receive(offer('vgpu'), [descriptor()], true);
+  await session.settled();
+  offers[0]?.ended(Code.badFd, 'the device was removed');
+  await session.settled();
+  assert.deepEqual(errors, [[Code.badFd, 0, 'the device was removed']]);
+  assert.deepEqual(did, ['offered vgpu', 'done', 'close']);
+});
+
+test('offers that cannot be are refused, and their descriptors closed', async () => {
+  const good = offer('strange');
+  const refused: [bytes: Uint8Array, fds: number, code: number][] = [
+    [good, 1, Code.badName],
+    [good, 0, Code.badFd],
+    [good, 2, Code.badFd],
+    [offer('no/name'), 1, Code.badName],
+    [good.subarray(0, good.length - 4), 1, Code.badMessage],
+    [good.with(16, 2), 1, Code.badVersion],
+  ];
+  for (const [bytes, count, code] of refused) {
+    const { session, did, errors } = open({ full: false });
+    const fds = Array.from({ length: count }, descriptor);
+    session.receive(bytes, fds, true);
+    await session.settled();
+    assert.deepEqual([errors[0]?.[0], did], [code, ['close']]);
+    assert.ok(fds.every((fd) => fd.closed));
+  }
+  const { session, errors } = open({ full: false });
+  session.receive(encode(HELLO), [descriptor(), descriptor()], true);
+  session.receive(offer('vgpu'), [descriptor()], true);
+  await session.settled();
+  assert.deepEqual(errors[0]?.slice(0, 2), [Code.badState, 5]);
 });

@@ -80,6 +80,7 @@ const guestMessage: fc.Arbitrary<GuestMessage> = fc.oneof(
   plain('removeBuffer', { buffer: fc.nat({ max: 63 }) }),
   plain('setPresent', { plane, mode: fc.nat({ max: 2 }) }),
   plain('bye', {}),
+  plain('offerDevice', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
 );
 
 const format = fc.record({ fourcc: u32, modifier: u64 }, { noNullPrototype: true });
@@ -92,8 +93,11 @@ const daemonMessage: fc.Arbitrary<DaemonMessage> = fc.oneof(
   plain('error', { code: u32, errnum: u32, fatal: u32, text: shortText }),
 );
 
-const fdsOf = (message: GuestMessage) =>
-  message.type === 'hello' ? 2 : message.type === 'addBuffer' ? message.planeCount : 0;
+function fdsOf(message: GuestMessage): number {
+  if (message.type === 'hello') return 2;
+  if (message.type === 'offerDevice') return 1;
+  return message.type === 'addBuffer' ? message.planeCount : 0;
+}
 
 test('what a guest encodes, the daemon decodes', () => {
   fc.assert(

@@ -53,9 +53,18 @@ export async function released(mdev: Mdev): Promise<void> {
   }
 }
 
+export interface VgpuOptions {
+  size?: string;
+  buffers?: number;
+  /** Where it can offer the device as a guest, with `o`. */
+  offer?: { socket: string; name: string };
+}
+
 /** Draws into the device and flips; see ../vgpu/vgpu.c for what it hears. */
-export async function startVgpu(mdev: Mdev, size = '640x480', buffers = 2): Promise<GuestProcess> {
-  const vgpu = new GuestProcess('vgpu', [PROGRAM, mdev.path, size, String(buffers)]);
+export async function startVgpu(mdev: Mdev, options: VgpuOptions = {}): Promise<GuestProcess> {
+  const { size = '640x480', buffers = 2, offer } = options;
+  const more = offer === undefined ? [] : [offer.socket, offer.name];
+  const vgpu = new GuestProcess('vgpu', [PROGRAM, mdev.path, size, String(buffers), ...more]);
   await vgpu.event('buffers');
   return vgpu;
 }

@@ -2,17 +2,21 @@
  * Plays the virtual machine of a VFIO sample device (mbochs, mdpy): opens it, draws the bare guest's pictures
  * (../guest) into its memory and flips them by its registers.
  *
- *   vgpu DEVICE WIDTHxHEIGHT BUFFERS      DEVICE: the directory in sysfs; mdpy has a size of its own, and one
- * buffer
+ *   vgpu DEVICE WIDTHxHEIGHT BUFFERS [SOCKET NAME]
+ *
+ * DEVICE: the directory in sysfs; mdpy has a size of its own, and one buffer. SOCKET: scanoutd's guest
+ * socket, on which it can offer the device as guest NAME.
  *
  * Bytes on standard input: `f` flips the next frame, `F` flips sixteen without drawing, `d` switches the
- * display off, `e` says the EDID that the device has. The end of it ends the program.
+ * display off, `e` says the EDID that the device has, `o` offers the device, `h` hangs up. The end of it ends
+ * the program.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/vfio.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +25,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "scanoutd-client.h"
 
 enum {
   /* mbochs: the registers in BAR 2, as offsets of 16-bit words */
@@ -39,9 +45,11 @@ enum {
   MDPY_HEIGHT = 0x4c,
   MDPY_DEVICE = 0x000f,
   EDID_BYTES = 128,
+  DAEMON_MS = 30000,
 };
 
-static int device;
+static int device, connection = -1;
+static const char *socket_path, *guest_name;
 static bool is_mdpy;
 static uint32_t width, height, buffers, frame;
 static uint8_t* memory;
@@ -134,6 +142,24 @@ static void say_edid(void) {
   printf("\n");
 }
 
+/* The display is scanoutd's business from now on; all that this program does is to flip. */
+static void offer(void) {
+  struct scanoutd_error error;
+  int result = scanoutd_offer_open(socket_path, guest_name, device, DAEMON_MS, &error);
+  if (result >= 0) connection = result;
+  printf("@offer errno=%d code=%u\n%s\n", result < 0 ? -result : 0, error.code, error.text);
+}
+
+/* What the daemon says of the device that it was offered. */
+static void hear(void) {
+  struct scanoutd_error error = {.code = SCANOUTD_OK};
+  int result = scanoutd_offer_news(connection, &error);
+  if (result == 0) return;
+  printf("@ended errno=%d code=%u\n%s\n", -result, error.code, error.text);
+  close(connection);
+  connection = -1;
+}
+
 static void obey(int byte) {
   if (byte == 'f') {
     draw(frame);
@@ -151,16 +177,31 @@ static void obey(int byte) {
     printf("@disabled frame=%u\n", frame);
   } else if (byte == 'e') {
     say_edid();
+  } else if (byte == 'o') {
+    offer();
+  } else if (byte == 'h') {
+    close(connection);
+    connection = -1;
   }
 }
 
 int main(int count, char** words) {
   setvbuf(stdout, NULL, _IOLBF, 0);
-  if (count != 4) return 2;
+  setvbuf(stdin, NULL, _IONBF, 0);
+  if (count != 4 && count != 6) return 2;
+  socket_path = count == 6 ? words[4] : NULL;
+  guest_name = count == 6 ? words[5] : NULL;
   buffers = (uint32_t)strtoul(words[3], NULL, 10);
   open_device(words[1]);
   start(words[2]);
   printf("@buffers width=%u height=%u count=%u\n", width, height, buffers);
-  for (int byte = getchar(); byte != EOF; byte = getchar())
+  for (;;) {
+    struct pollfd inputs[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = connection, .events = POLLIN}};
+    if (poll(inputs, 2, -1) < 0) fail("poll");
+    if (inputs[1].revents != 0) hear();
+    if (inputs[0].revents == 0) continue;
+    int byte = getchar();
+    if (byte == EOF) return 0;
     obey(byte);
+  }
 }
