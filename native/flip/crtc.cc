@@ -155,6 +155,9 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
         !can_show(plane, *next)) {
       refuse(plane, static_cast<uint32_t>(index), EINVAL);
     }
+    // What was hidden, or came here without having been seen: it may want a plane of a display now.
+    if (next != nullptr && !next->off && is_virtual() && !plane.active)
+      plane.stream->owner().on_unrouted(*plane.stream);
     if (!add_plane_changes(request, plane)) {
       plane.off_wanted = false;
       continue;

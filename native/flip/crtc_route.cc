@@ -34,7 +34,10 @@ void Crtc::detach(Stream& stream) noexcept {
   Plane& plane = planes_[stream.slot()];
   if (plane.stream != &stream) return;
   plane.stream = nullptr;
-  if (is_virtual()) release(plane.current);
+  if (is_virtual()) {
+    release(plane.current);
+    plane.active = false;
+  }
   plane.off_wanted = !is_virtual() && (plane.active || plane.in_commit);
   if (plane.off_wanted) mark_dirty(stream.slot());
 }

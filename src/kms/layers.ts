@@ -30,13 +30,14 @@ export async function gatherLayers(
   for (const guest of guests) {
     for (const { index, stream } of guest.planes) {
       const frame = await routes.card.engine.peek(guest.producer, index).catch(() => null);
-      const buffer = frame === null ? null : guest.buffer(frame.buffer);
-      if (frame === null || buffer === null) continue;
+      if (frame === null) continue;
       if (frame.off) {
-        // Hidden: it keeps the plane that it has, or waits for one until it can be seen.
-        if (!routes.has(stream)) await routes.card.attachVirtual(guest.producer, index);
+        // A picture that was copied gives its plane up: the idle picture may need it.
+        await routes.rest(guest, index, index > 0 && routes.has(stream));
         continue;
       }
+      const buffer = guest.buffer(frame.buffer);
+      if (buffer === null) continue;
       const layout = layoutKey(buffer.layout, frame);
       const refusedBy = verdicts.refusedBy(stream, layout);
       const layer = {

@@ -1,14 +1,18 @@
 /** Where the streams of an output's guests go: to a plane each, into a shadow copy, or nowhere. */
-import type { Guest } from '../guests/guest.js';
+import type { Guest, PlaneShown } from '../guests/guest.js';
 import type { Card } from './card.js';
 import type { OutputLayer } from './layers.js';
 import type { Lit, Output } from './output.js';
 import type { Placement, Plan } from './planner.js';
 import type { ShadowSet } from './shadows.js';
 
+const HIDDEN: Readonly<PlaneShown> = { state: 'off', plane: null, reason: 'the guest hides it', errno: 0 };
+
 export class Routes {
   /** By stream id. */
   private readonly routes = new Map<number, { plane: number; shadow: boolean }>();
+  /** Streams on a virtual CRTC. */
+  private readonly resting = new Set<number>();
   /** The primary plane shows the idle picture. */
   idleShown = true;
 
@@ -52,7 +56,7 @@ export class Routes {
       const next = wanted.get(layer.id);
       if (next === undefined) {
         const reason = plan.dropped.find((one) => one.layer.id === layer.id)?.reason ?? 'no plane is free';
-        await this.hide(guest, plane, reason);
+        await this.hide(guest, plane, layer.id, reason);
         continue;
       }
       await this.route(guest, plane, lit, next, plan.placements.indexOf(next));
@@ -72,6 +76,7 @@ export class Routes {
         this.card.engineProperties(plane),
       );
     this.routes.set(layer.id, { plane: plane.id, shadow });
+    this.resting.delete(layer.id);
     guest.shown(index, {
       state: shadow ? 'copied' : 'direct',
       plane: plane.id,
@@ -83,8 +88,10 @@ export class Routes {
   /** Takes a guest's plane off its hardware plane or out of its copy; null: the output is dark. */
   async leave(guest: Guest, index: number, lit: Lit | null): Promise<void> {
     const stream = guest.planes[index]?.stream;
-    const route = stream === undefined ? undefined : this.routes.get(stream);
-    if (stream === undefined || route === undefined) return;
+    if (stream === undefined) return;
+    this.resting.delete(stream);
+    const route = this.routes.get(stream);
+    if (route === undefined) return;
     this.routes.delete(stream);
     this.shadows.left(stream);
     // The primary plane is never switched off: without it some hardware shows nothing at all.
@@ -97,12 +104,31 @@ export class Routes {
     for (const { index, stream } of guest.planes) {
       this.routes.delete(stream);
       this.shadows.left(stream);
-      await this.hide(guest, index, reason);
+      await this.hide(guest, index, stream, reason);
     }
   }
 
-  private async hide(guest: Guest, index: number, reason: string): Promise<void> {
+  /** A hidden stream keeps its own plane, and with `keep` its place in a copy; otherwise it waits until it can be seen. */
+  async rest(guest: Guest, index: number, keep: boolean): Promise<void> {
+    const stream = guest.planes[index]?.stream;
+    if (stream === undefined) return;
+    if (!keep && this.directPlane(stream) === null) {
+      this.routes.delete(stream);
+      this.shadows.left(stream);
+      await this.retire(guest, index, stream);
+    }
+    guest.shown(index, HIDDEN);
+  }
+
+  /** Brings a stream to a virtual CRTC, which tells when there is something of it to be seen; once. */
+  private async retire(guest: Guest, index: number, stream: number): Promise<void> {
+    if (this.resting.has(stream)) return;
     await this.card.attachVirtual(guest.producer, index);
+    this.resting.add(stream);
+  }
+
+  private async hide(guest: Guest, index: number, stream: number, reason: string): Promise<void> {
+    await this.retire(guest, index, stream);
     guest.shown(index, { state: 'unseen', plane: null, reason, errno: 0 });
   }
 
