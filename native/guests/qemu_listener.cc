@@ -213,10 +213,7 @@ bool QemuListener::receive_array(size_t& budget) noexcept {
     move_pointer(call);
     break;
   case QemuMethod::disable:
-    // QEMU says so after nearly every flip, when it lets the former buffer go (ui/dbus-listener.c,
-    // dbus_release_dmabuf). A guest that switches off is shown QEMU's own picture of that by the next
-    // scanout.
-    stats_.disables.fetch_add(1, std::memory_order_relaxed);
+    disable();
     break;
   default:
     break;

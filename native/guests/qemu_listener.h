@@ -57,7 +57,8 @@ struct QemuStats {
 enum class QemuScale : uint32_t { fit, none };
 
 /// Serves the calls that QEMU makes of one listener (org.qemu.Display1.Listener). Flips on updates, answers
-/// UpdateDMABUF, on which the guest waits, at the flip event or after 45 ms, whichever comes first.
+/// UpdateDMABUF, on which the guest waits, at the flip event or after 45 ms, whichever comes first. Believes
+/// Disable when neither a scanout nor an update follows for a second.
 ///
 /// A dma-buf is told by its device and inode numbers: QEMU sends a duplicate of its descriptor with each
 /// flip, and only the first is imported, on the JS thread. What QEMU gets wrong ends its connection and
@@ -155,6 +156,8 @@ private:
   bool identify(Identity& identity) noexcept;
   void choose(uint32_t slot) noexcept;
   void flip(const flip::Rect* damage) noexcept;
+  void disable() noexcept;
+  void hide(int64_t now) noexcept;
   void submit(uint32_t slot, const flip::Rect* damage, int64_t kick_ns) noexcept;
   void sweep() noexcept;
   [[nodiscard]] flip::Placement place_of(const QemuLayout& layout) const noexcept;
@@ -195,6 +198,8 @@ private:
   uint64_t sequence_ = 0;
   bool fresh_ = false; // no update has come since the newest scanout
   int64_t show_at_ns_ = 0;
+  int64_t hide_at_ns_ = 0; // when a Disable that nothing follows is believed; 0: there is none
+  bool hidden_ = false;    // it was
   flip::Rect area_;
   bool whole_ = true;
   QemuScale scale_ = QemuScale::fit;

@@ -18,6 +18,8 @@ using Kind = QemuLayout::Kind;
 
 // A scanout that no update follows is shown even so: nothing is about to be drawn into it.
 constexpr int64_t settle_ns = 100'000'000;
+// A Disable that nothing follows for so long is believed.
+constexpr int64_t quiet_ns = 1'000'000'000;
 // Imported dma-bufs of a console, beyond which those that were not shown for longest are let go. Guests have
 // two or three, QEMU itself keeps five of a vGPU's; firmware and desktop make new ones with every mode.
 constexpr uint32_t most_kept = 6;
@@ -94,6 +96,7 @@ int QemuListener::want(const QemuLayout& layout, const Identity& identity) noexc
   current_ = static_cast<int>(slot);
   slots_[slot].shown_at = ++scanouts_;
   fresh_ = true;
+  hide_at_ns_ = 0;
   show_at_ns_ = now_ns_ + settle_ns;
   arm(show_at_ns_);
   sweep();
@@ -182,6 +185,7 @@ void QemuListener::end_update(const QemuCall& call) noexcept {
 
 // What was not said since the newest scanout, an update means the one before it.
 [[gnu::hot]] void QemuListener::update(const QemuCall& call) noexcept {
+  hide_at_ns_ = 0;
   if (current_ < 0) return;
   const flip::Rect damage = clipped(call, slots_[static_cast<size_t>(current_)].layout);
   flip(damage.x1 < damage.x2 && damage.y1 < damage.y2 ? &damage : nullptr);
@@ -195,8 +199,34 @@ void QemuListener::end_update(const QemuCall& call) noexcept {
   if (slot.state == Slot::State::wanted) slot.flip_wanted = true;
 }
 
+// QEMU says so with nearly every flip, when it lets the former buffer go (ui/dbus-listener.c,
+// dbus_release_dmabuf), and goes on with the flip's update at once.
+void QemuListener::disable() noexcept {
+  stats_.disables.fetch_add(1, std::memory_order_relaxed);
+  if (current_ < 0 || hidden_) return;
+  hide_at_ns_ = now_ns_ + quiet_ns;
+  arm(hide_at_ns_);
+}
+
+// The plane goes off and is planned anew: on a primary plane the idle picture takes its place. The next
+// update brings the picture back.
+void QemuListener::hide(int64_t now) noexcept {
+  hide_at_ns_ = 0;
+  hidden_ = true;
+  flip::Frame frame;
+  frame.has_buffer = false;
+  frame.off = true;
+  frame.sequence = ++sequence_;
+  frame.kick_ns = frame.ready_ns = now;
+  plane_stats_[0].taken.fetch_add(1, std::memory_order_relaxed);
+  picture_.submit(frame);
+  engine_.tell({flip::Notice::Type::unrouted, 0, 0, picture_.id(), 0, 1, frame.sequence});
+  point();
+}
+
 [[gnu::hot]] void QemuListener::submit(uint32_t index, const flip::Rect* damage, int64_t kick_ns) noexcept {
   Slot& slot = slots_[index];
+  if (std::exchange(hidden_, false)) point();
   flip::Frame frame;
   frame.fb_id = slot.fb_id;
   frame.buffer = index;
@@ -287,7 +317,7 @@ void QemuListener::set_area(const flip::Rect& area, bool whole, QemuScale scale)
   whole_ = whole;
   scale_ = scale;
   const bool shown = current_ >= 0 && slots_[static_cast<size_t>(current_)].state == Slot::State::ready;
-  if (shown && plane_stats_[0].taken.load(std::memory_order_relaxed) > 0)
+  if (shown && !hidden_ && plane_stats_[0].taken.load(std::memory_order_relaxed) > 0)
     submit(static_cast<uint32_t>(current_), nullptr, base::now_ns());
   point();
 }

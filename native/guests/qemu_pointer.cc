@@ -50,7 +50,7 @@ void QemuListener::point() noexcept {
   const auto index = static_cast<uint32_t>(cursor_);
   frame.buffer = first_qemu_cursor + index;
   frame.fb_id = cursors_[index].fb_id;
-  frame.off = !place_pointer(frame.place) || !pointer_on_;
+  frame.off = !place_pointer(frame.place) || !pointer_on_ || hidden_;
   ++cursor_uses_[index];
   plane_stats_[1].taken.fetch_add(1, std::memory_order_relaxed);
   plane_stats_[1].newest_buffer.store(static_cast<int32_t>(frame.buffer), std::memory_order_relaxed);

@@ -67,6 +67,8 @@ void QemuListener::on_timer() noexcept {
     now_ns_ = now;
     flip(nullptr);
   }
+  if (hide_at_ns_ != 0 && hide_at_ns_ <= now) hide(now);
+  if (hide_at_ns_ != 0) arm(hide_at_ns_);
   if (fresh_) arm(show_at_ns_);
   if (reply_count_ > 0) arm(replies_[0].due_ns);
 }

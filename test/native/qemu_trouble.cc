@@ -33,6 +33,14 @@ struct One {
   base::UniqueFd buffer{memfd_create("test", MFD_CLOEXEC)};
 };
 
+// The stream was told to need planning since the last time.
+bool told(Rig& rig, uint32_t stream) {
+  bool found = false;
+  for (const flip::Notice& notice : rig.notices())
+    found = found || (notice.type == flip::Notice::Type::unrouted && notice.stream == stream);
+  return found;
+}
+
 } // namespace
 
 TEST(qemu_is_answered_at_the_flip_event) {
@@ -87,6 +95,72 @@ TEST(qemu_is_answered_while_nothing_is_imported) {
   CHECK(o.guest.qemu.reply().has_value());
   CHECK(base::now_ns() - began < 40'000'000);
   CHECK_EQ(o.guest.listener->plane_stats(0).taken, 0u);
+}
+
+TEST(qemu_disable_that_nothing_follows_is_believed) {
+  One o;
+  const uint32_t slot = o.show_dmabuf();
+  CHECK(o.guest.shows(101, 1000 + slot));
+  o.guest.qemu.send(test::qemu::cursor_define(8, 8, 0, 0, std::vector<uint8_t>(256, 0xff)));
+  CHECK(o.guest.qemu.reply().has_value());
+  o.guest.qemu.send(test::qemu::mouse_set(4, 4, 1));
+  REQUIRE(test::eventually([&] { return o.rig.card.framebuffer(102) >= 2000; }));
+  o.rig.notices();
+  for (int round = 0; round < 2; ++round) {
+    const int64_t began = base::now_ns();
+    o.guest.qemu.send(test::qemu::disable());
+    CHECK(o.guest.shows(101, 0));
+    CHECK(base::now_ns() - began >= 900'000'000);
+    CHECK(o.guest.shows(102, 0));
+    // Told, so that the idle picture can take the plane.
+    CHECK(test::eventually([&] { return told(o.rig, 10); }));
+    o.guest.qemu.send(test::qemu::update_dmabuf(0, 0, 1, 1));
+    CHECK(o.guest.qemu.reply().has_value());
+    CHECK(o.guest.shows(101, 1000 + slot));
+    CHECK(test::eventually([&] { return o.rig.card.framebuffer(102) >= 2000; }));
+  }
+  // Of something that is hidden, or was never there, it says nothing new.
+  o.guest.qemu.send(test::qemu::disable());
+  CHECK(o.guest.shows(101, 0));
+  const uint64_t taken = o.guest.listener->plane_stats(0).taken;
+  o.guest.qemu.send(test::qemu::disable());
+  o.guest.set_area({0, 0, 128, 128});
+  CHECK(test::eventually([&] { return o.guest.listener->stats().disables == 4; }));
+  CHECK_EQ(o.guest.listener->plane_stats(0).taken, taken);
+}
+
+TEST(qemu_picture_that_waits_unseen_is_planned_when_it_comes_back) {
+  One o;
+  o.show_dmabuf();
+  o.guest.qemu.send(test::qemu::disable());
+  CHECK(o.guest.shows(101, 0));
+  CHECK_EQ(o.rig.add_crtc(flip::first_virtual_crtc), 0);
+  CHECK_EQ(o.rig.attach(o.guest.listener->stream(0), flip::first_virtual_crtc, 0), 0);
+  o.rig.settle();
+  o.rig.notices();
+  o.guest.qemu.send(test::qemu::update_dmabuf(0, 0, 1, 1));
+  CHECK(o.guest.qemu.reply().has_value());
+  CHECK(test::eventually([&] { return told(o.rig, 10); }));
+  // Once: what is seen of it there asks for nothing.
+  o.guest.qemu.send(test::qemu::update_dmabuf(0, 0, 1, 1));
+  CHECK(o.guest.qemu.reply().has_value());
+  CHECK(!told(o.rig, 10));
+}
+
+TEST(qemu_disable_before_an_update_or_a_scanout_is_not_believed) {
+  One o;
+  const uint32_t slot = o.show_dmabuf();
+  for (int i = 0; i < 3; ++i) {
+    o.guest.qemu.send(test::qemu::disable());
+    o.guest.qemu.send(test::qemu::update_dmabuf(0, 0, 1, 1));
+    CHECK(o.guest.qemu.reply().has_value());
+  }
+  o.guest.qemu.send(test::qemu::disable());
+  o.guest.qemu.send(test::qemu::scanout_dmabuf(32, 32, 128), {o.buffer.get()});
+  CHECK(!o.guest.qemu.reply(1300).has_value()); // as long as it would have to be quiet
+  CHECK(o.guest.shows(101, 1000 + slot));
+  for (const flip::Notice& notice : o.rig.notices())
+    CHECK(notice.type != flip::Notice::Type::unrouted);
 }
 
 TEST(qemu_that_waits_for_no_answers_gets_them_all) {
