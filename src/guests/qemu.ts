@@ -40,6 +40,26 @@ const COPIED: Readonly<Record<'pixels' | 'map', string>> = {
   map: 'QEMU shares it in memory that cannot become a dma-buf: it gives dma-bufs with gl=on only',
 };
 
+/**
+ * The format without alpha of the same memory, by name. A screen is opaque whatever its format says: QEMU's textures of a
+ * guest's XRGB8888 are ABGR8888, with whatever the guest left in the unused byte.
+ */
+const OPAQUE: Readonly<Record<string, string>> = {
+  AR24: 'XR24',
+  AB24: 'XB24',
+  RA24: 'RX24',
+  BA24: 'BX24',
+  AR30: 'XR30',
+  AB30: 'XB30',
+};
+
+function opaque(fourcc: number): number {
+  const code = Buffer.alloc(4);
+  code.writeUInt32LE(fourcc);
+  code.write(OPAQUE[code.toString('latin1')] ?? '', 'latin1');
+  return code.readUInt32LE();
+}
+
 interface Registered extends GuestBuffer {
   imported: ImportedBuffer | null;
 }
@@ -179,14 +199,15 @@ export class QemuGuest implements Guest {
   }
 
   private import(wanted: QemuWanted, fds: Fd[]): Registered {
-    const { slot, backingWidth, backingHeight, fourcc, modifier, strides, offsets } = wanted;
-    const layout = { width: backingWidth, height: backingHeight, fourcc, modifier, strides, offsets };
+    const { slot, backingWidth: width, backingHeight: height, modifier, strides, offsets } = wanted;
+    const layout = { width, height, fourcc: opaque(wanted.fourcc), modifier, strides, offsets };
     const imported = importBuffer(this.card.device, layout, fds);
     return { id: slot, layout, fds, fenced: fencedBy(fds, this.log), ...imported };
   }
 
   private mirror(wanted: QemuWanted, kind: 'pixels' | 'map', fds: Fd[]): Registered {
-    const { slot: id, width, height, fourcc, strides, offsets } = wanted;
+    const { slot: id, width, height, strides, offsets } = wanted;
+    const fourcc = opaque(wanted.fourcc);
     const [stride = 0] = strides;
     const [offset = 0] = offsets;
     const memory = new QemuPicture({ width, height, fourcc, stride, offset }, fds[0] ?? null);
