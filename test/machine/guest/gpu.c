@@ -222,6 +222,7 @@ void gpu_cursor_image(struct gpu* gpu, uint32_t output, uint32_t resource, uint3
   update_cursor(gpu, VIRTIO_GPU_CMD_UPDATE_CURSOR, output, resource, x, y);
 }
 
-void gpu_cursor_move(struct gpu* gpu, uint32_t output, uint32_t x, uint32_t y) {
-  update_cursor(gpu, VIRTIO_GPU_CMD_MOVE_CURSOR, output, 0, x, y);
+/* With its resource, as Linux does it: QEMU hides a cursor that moves without one. */
+void gpu_cursor_move(struct gpu* gpu, uint32_t output, uint32_t resource, uint32_t x, uint32_t y) {
+  update_cursor(gpu, VIRTIO_GPU_CMD_MOVE_CURSOR, output, resource, x, y);
 }

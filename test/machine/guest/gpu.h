@@ -41,5 +41,5 @@ void gpu_finish(struct gpu* gpu);
 void gpu_abandon(struct gpu* gpu);
 
 void gpu_cursor_image(struct gpu* gpu, uint32_t output, uint32_t resource, uint32_t x, uint32_t y);
-void gpu_cursor_move(struct gpu* gpu, uint32_t output, uint32_t x, uint32_t y);
+void gpu_cursor_move(struct gpu* gpu, uint32_t output, uint32_t resource, uint32_t x, uint32_t y);
 enum { CURSOR_SIZE = 64, CURSOR_HOT_X = 3, CURSOR_HOT_Y = 5 };

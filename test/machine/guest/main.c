@@ -101,7 +101,7 @@ static void move_cursor(void) {
     draw_cursor(image);
     gpu_cursor_image(&gpu, options.output, CURSOR_RESOURCE, x, y);
   } else {
-    gpu_cursor_move(&gpu, options.output, x, y);
+    gpu_cursor_move(&gpu, options.output, CURSOR_RESOURCE, x, y);
   }
   say("@cursor move=%u x=%u y=%u image=%u at_us=%u", cursors++, x, y, image, now_us());
 }
