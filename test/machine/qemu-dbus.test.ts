@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TestDaemon } from './inside/daemon.js';
-import { pattern } from './inside/pattern.js';
+import { overlayCursor, pattern } from './inside/pattern.js';
 import { worst } from './inside/pixels.js';
 import type { Qemu, QemuOptions, QemuVersion } from './inside/qemu.js';
 import {
@@ -163,3 +163,25 @@ for (const { version, device } of VIRGL) {
     );
   });
 }
+
+test("the guest's cursor is on the cursor plane, where the guest put it", async () => {
+  const options: QemuOptions = {
+    append: `${WORDS} mode=cursor`,
+    args: ['-device', 'virtio-gpu-pci'],
+  };
+  await withDaemon((daemon, monitor) =>
+    withQemu(daemon, monitor, options, async ({ qemu, output }) => {
+      await qemu.event('buffers');
+      for (let move = 0; move < 10; move++) {
+        qemu.send('f');
+        const { values } = await qemu.event('cursor', { move });
+        const expected = pattern(SIZE.width, SIZE.height, 0);
+        overlayCursor(expected, Number(values.image), Number(values.x), Number(values.y));
+        await proves(daemon, output, `move ${move}`, () => expected);
+      }
+      const [, cursor] = (await daemon.guest('vm')).planes;
+      assert.equal(cursor?.state, 'direct', cursor?.reason);
+      assert.equal(cursor?.fourcc, 'AR24');
+    }),
+  );
+});
