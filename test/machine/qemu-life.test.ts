@@ -1,0 +1,61 @@
+/** Virtual machines with QEMU's D-Bus display: consoles, sizes, ways to reach them, and what becomes of them. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { TestDaemon } from './inside/daemon.js';
+import { guestConfig, outputOf, provesFlips, SLOW_MS, startDisplay } from './inside/qemu-display.js';
+import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
+
+const BIG = { width: 800, height: 600 };
+const SMALL = { width: 640, height: 480 };
+
+let card: VkmsDevice;
+let first: string;
+let second: string;
+let directory: string;
+
+before(() => {
+  card = createVkms(vkmsShape({ outputs: 2, overlays: 1, cursor: true, writeback: true }));
+  [first = '', second = ''] = card.connectors;
+  directory = mkdtempSync(join(tmpdir(), 'qemu-life-'));
+});
+after(() => {
+  card.destroy();
+  rmSync(directory, { recursive: true });
+});
+
+/** The first output is small, the second is big. */
+function start(guests: string, earlier?: TestDaemon): Promise<TestDaemon> {
+  const output = (connector: string, { width, height }: typeof BIG) =>
+    `[[output]]\nconnector = "${connector}"\nmode = "${width}x${height}"\nidle = { text = false }\n`;
+  const config = output(first, SMALL) + output(second, BIG) + guests;
+  return TestDaemon.start({ config, ...(earlier === undefined ? {} : { directory: earlier.directory }) });
+}
+
+test('each console is a guest, and its guest follows the size of the output that it is on', async () => {
+  const monitor = join(directory, 'heads');
+  const guests =
+    guestConfig('left', monitor, `output = "${first}"\nconsole = 0`) +
+    guestConfig('right', monitor, `output = "${second}"\nconsole = 1`);
+  const daemon = await start(guests);
+  await daemon.during(async () => {
+    const qemu = await startDisplay(monitor, {
+      append: 'step=1 size=auto output=1',
+      args: ['-device', 'virtio-gpu-pci,max_outputs=2'],
+    });
+    await qemu.during(async () => {
+      assert.deepEqual([await outputOf(daemon, 'left'), await outputOf(daemon, 'right')], [first, second]);
+      await qemu.event('buffers', { ...BIG }, SLOW_MS);
+      await provesFlips(daemon, qemu, second, BIG, 0, 1);
+      // To another output, of another size; the other console stays where it is, below.
+      await daemon.assign('right', { output: first });
+      await qemu.event('buffers', { ...SMALL }, SLOW_MS);
+      await provesFlips(daemon, qemu, first, SMALL, 2, 3);
+      await daemon.until('the other output is idle', ({ outputs }) =>
+        outputs.every(({ name, idle }) => name !== second || idle),
+      );
+    });
+  });
+});
