@@ -77,7 +77,7 @@ test('the examples of the manual are right', () => {
 const hasScdoc = spawnSync('scdoc', ['-v']).error === undefined;
 
 for (const page of readdirSync('docs/man')) {
-  test(`${page} is a man page`, { skip: !hasScdoc }, () => {
+  test(`${page} is a man page`, { skip: hasScdoc ? false : 'there is no scdoc here' }, () => {
     const { status, stderr } = spawnSync('scdoc', {
       input: readFileSync(`docs/man/${page}`),
       encoding: 'utf8',
