@@ -1,18 +1,11 @@
 // The class VirtioGpu: a vhost-user-gpu device and its connection.
 #include <sys/socket.h>
 
-#include <map>
-
-#include "addon/addon.h"
-#include "addon/flip.h"
 #include "addon/kms_classes.h"
-#include "addon/loop.h"
 #include "addon/virtio.h"
-#include "addon/wrapped.h"
+#include "addon/virtio_class.h"
 #include "base/fd_kind.h"
 #include "base/unix_socket.h"
-#include "guests/vhost_user.h"
-#include "guests/virtio_backing.h"
 
 namespace scanout::addon {
 
@@ -20,56 +13,7 @@ namespace {
 
 constexpr const char* resource_name = "scanoutd:virtio";
 
-class VirtioGpu : public Wrapped<VirtioGpu>, private guests::VhostUser::Owner {
-public:
-  /// (engine, { scanouts, onNotice, onRefused, onEnd })
-  explicit VirtioGpu(const Napi::CallbackInfo& info);
-  Napi::Value connect(const Napi::CallbackInfo& info);
-  Napi::Value set_display(const Napi::CallbackInfo& info);
-  Napi::Value config_changed(const Napi::CallbackInfo& info);
-  Napi::Value read_backing(const Napi::CallbackInfo& info);
-  Napi::Value finish_job(const Napi::CallbackInfo& info);
-  Napi::Value transfer(const Napi::CallbackInfo& info);
-  Napi::Value buffer_released(const Napi::CallbackInfo& info);
-  Napi::Value resource_released(const Napi::CallbackInfo& info);
-  Napi::Value stats(const Napi::CallbackInfo& info);
-  Napi::Value disconnect(const Napi::CallbackInfo& info);
-
-  [[nodiscard]] const std::shared_ptr<guests::VirtioGpu>& gpu() const { return gpu_; }
-  [[nodiscard]] Napi::Value engine_object() const { return engine_object_.Value(); }
-  static Napi::FunctionReference* constructor;
-
-private:
-  // Owner
-  void apply(std::unique_ptr<guests::RingChange> change) override;
-  void features_set(uint64_t) override {}
-  bool get_config(uint32_t offset, std::span<uint8_t> config) override;
-  bool set_config(uint32_t offset, std::span<const uint8_t> config) override;
-  bool other(guests::vhost::Request request, std::span<const uint8_t> payload,
-             guests::ReceivedFds& fds) override;
-  void refused(const std::string& why) override;
-
-  void on_notices();
-  void on_socket();
-  void watch();
-  std::shared_ptr<const guests::GuestMemory> memory() const {
-    if (!vhost_ || !vhost_->memory()) throw base::SystemError(ENOTCONN, "memory", "virtio device");
-    return vhost_->memory();
-  }
-  template <typename Body> Napi::Value flip(const char* op, Body body) {
-    return post_simple(Env(), engine_object_.Value(), op, "virtio device", std::move(body));
-  }
-
-  std::shared_ptr<guests::VirtioGpu> gpu_;
-  Napi::ObjectReference engine_object_;
-  Napi::FunctionReference on_notice_, on_refused_, on_end_;
-  std::unique_ptr<guests::VhostUser> vhost_;
-  std::unique_ptr<LoopPoll> notice_poll_, socket_poll_; // after what they watch
-  base::UniqueFd gpu_socket_;                           // the VMM would take its end for an error of ours
-  std::map<uint32_t, std::shared_ptr<const guests::GpuBacking>> backings_; // by resource
-  virtio_gpu_config config_{};
-  bool ended_ = false;
-};
+} // namespace
 
 Napi::FunctionReference* VirtioGpu::constructor = nullptr;
 
@@ -83,8 +27,15 @@ VirtioGpu::VirtioGpu(const Napi::CallbackInfo& info) : Wrapped<VirtioGpu>(info) 
     on_notice_ = Napi::Persistent(to_function(options.Get("onNotice"), "options.onNotice"));
     on_refused_ = Napi::Persistent(to_function(options.Get("onRefused"), "options.onRefused"));
     on_end_ = Napi::Persistent(to_function(options.Get("onEnd"), "options.onEnd"));
+    on_keep_ = Napi::Persistent(to_function(options.Get("onKeep"), "options.onKeep"));
+    on_drop_ = Napi::Persistent(to_function(options.Get("onDrop"), "options.onDrop"));
     engine_object_ = Napi::Persistent(info[0].As<Napi::Object>());
-    gpu_ = std::make_shared<guests::VirtioGpu>(scanouts, *engine);
+    const std::string label = to_string(options.Get("label"), "options.label");
+    const Napi::Value former = options.Get("state");
+    gpu_ = std::make_shared<guests::VirtioGpu>(
+        scanouts, *engine,
+        former.IsNull() ? guests::VirtioState::make(scanouts, label)
+                        : guests::VirtioState::open(take_fd(former, "options.state"), scanouts, label));
     config_.num_scanouts = scanouts;
     notice_poll_ = std::make_unique<LoopPoll>(info.Env(), gpu_->notice_fd(), [this](int) { on_notices(); });
   });
@@ -95,16 +46,22 @@ Napi::Value VirtioGpu::connect(const Napi::CallbackInfo& info) {
   if (vhost_ || ended_) throw base::UsageError("the device is connected already");
   if (!base::is_unix_socket(borrow_fd(info[0], "socket"), SOCK_STREAM))
     throw base::UsageError("socket: a stream socket expected");
+  keep("state", gpu_->state()->fd());
+  attach(take_fd(info[0], "socket"));
+  keep("socket", vhost_->fd());
+  watch();
+  return flip("open", [gpu = gpu_.get()](flip::Engine&) { return gpu->open(); });
+}
+
+void VirtioGpu::attach(base::UniqueFd socket) {
   const guests::VhostUser::Traits traits{.features = guests::VirtioGpu::features,
                                          .protocol_features = guests::vhost::protocol_config,
                                          .rings = 2};
   guests::VhostUser::Owner& owner = *this;
-  vhost_ = std::make_unique<guests::VhostUser>(take_fd(info[0], "socket"), traits, owner);
+  vhost_ = std::make_unique<guests::VhostUser>(std::move(socket), traits, owner, gpu_->state()->transport());
   socket_poll_ = std::make_unique<LoopPoll>(Env(), vhost_->fd(), [this](int) { on_socket(); });
   Ref(); // until `disconnect`
   notice_poll_->watch(UV_READABLE);
-  watch();
-  return flip("open", [gpu = gpu_.get()](flip::Engine&) { return gpu->open(); });
 }
 
 void VirtioGpu::watch() {
@@ -112,11 +69,11 @@ void VirtioGpu::watch() {
 }
 
 void VirtioGpu::on_socket() {
-  if (!vhost_) return;
+  if (!vhost_ || ended_) return;
   enter_js(Env(), resource_name, [&] {
     vhost_->receive();
     watch();
-    if (vhost_->state() != guests::VhostUser::State::ended || ended_) return;
+    if (vhost_->state() != guests::VhostUser::State::ended) return;
     ended_ = true;
     on_end_.Call({Napi::String::New(Env(), vhost_->why_ended())});
   });
@@ -173,6 +130,7 @@ bool VirtioGpu::other(guests::vhost::Request request, std::span<const uint8_t>, 
   if (request != guests::vhost::Request::gpu_set_socket) return false;
   if (fds.size() != 1 || !base::is_unix_socket(fds.peek(0), SOCK_STREAM))
     throw guests::VhostRefusal("one unix socket expected");
+  keep("gpu", fds.peek(0));
   gpu_socket_ = fds.take(0);
   return true;
 }
@@ -216,19 +174,13 @@ Napi::Value VirtioGpu::config_changed(const Napi::CallbackInfo& info) {
 
 /// (resource, wantedSize): reads the memory of the command in hand, and makes a dma-buf of it if that can be.
 Napi::Value VirtioGpu::read_backing(const Napi::CallbackInfo& info) {
-  struct Made {
-    std::shared_ptr<const guests::GpuBacking> backing;
-    guests::GpuBacking::DmaBuf dma_buf;
-    std::string reason;
-    int error = 0;
-  };
   const uint32_t resource = to_u32(info[0], "resource");
   const uint64_t wanted = to_u64(info[1], "size");
   auto made = std::make_shared<Made>();
   auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(Value()));
   return run_async(
       Env(),
-      [made, gpu = gpu_, memory = memory(), wanted] {
+      [made, gpu = gpu_, memory = memory(), resource, wanted] {
         made->backing = std::make_shared<guests::GpuBacking>(*memory, gpu->job_chain(), gpu->job_entries_at(),
                                                              gpu->job_entries());
         if (made->backing->size() < wanted) {
@@ -236,22 +188,12 @@ Napi::Value VirtioGpu::read_backing(const Napi::CallbackInfo& info) {
                                   std::to_string(made->backing->size()) +
                                       " bytes, of which its pixels need " + std::to_string(wanted));
         }
-        try {
-          made->dma_buf = made->backing->dma_buf(*memory);
-        } catch (const base::SystemError& error) {
-          made->reason = error.what();
-          made->error = error.error();
-        }
+        made->try_dma_buf(*memory);
+        gpu->state()->write_pieces(resource, made->backing->parts());
       },
       [this, self, made, resource](Napi::Env env) -> Napi::Value {
         backings_[resource] = made->backing;
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("dmaBuf", made->dma_buf.fd ? wrap_fd(env, std::move(made->dma_buf.fd)) : env.Null());
-        object.Set("offset", static_cast<double>(made->dma_buf.offset));
-        object.Set("pieces", static_cast<double>(made->backing->pieces()));
-        object.Set("reason", made->reason);
-        object.Set("errno", made->error);
-        return object;
+        return made->to_js(env);
       });
 }
 
@@ -346,6 +288,7 @@ Napi::Value VirtioGpu::disconnect(const Napi::CallbackInfo& info) {
   return post(info.Env(), engine_object_.Value(), std::make_unique<Command>(gpu_), "disconnect",
               "virtio device", [this](Napi::Env env, flip::Command&) -> Napi::Value {
                 socket_poll_.reset();
+                vhost_->hang_up(); // the service manager has the socket, too
                 vhost_.reset();
                 gpu_socket_.reset();
                 notice_poll_->watch(0);
@@ -353,8 +296,6 @@ Napi::Value VirtioGpu::disconnect(const Napi::CallbackInfo& info) {
                 return env.Undefined();
               });
 }
-
-} // namespace
 
 VirtioDevice virtio_device_of(const Napi::Value& value, const char* what) {
   const Napi::Object object = to_object(value, what);
@@ -369,6 +310,11 @@ void init_virtio(Napi::Env env, Napi::Object exports) {
   const Napi::Function gpu = G::DefineClass(env, "VirtioGpu",
                                             {
                                                 G::define<&G::connect>("connect"),
+                                                G::define<&G::restore>("restore"),
+                                                G::define<&G::remake_backing>("remakeBacking"),
+                                                G::define<&G::restored>("restored"),
+                                                G::define<&G::resume>("resume"),
+                                                G::define<&G::suspend>("suspend"),
                                                 G::define<&G::set_display>("setDisplay"),
                                                 G::define<&G::config_changed>("configChanged"),
                                                 G::define<&G::read_backing>("readBacking"),

@@ -4,8 +4,9 @@
 
 namespace scanout::guests {
 
-VhostRings::VhostRings(uint32_t count, RingUser& user, base::Epoll& epoll, base::EventfdSignaller& signaller)
-    : user_(user), epoll_(epoll), signaller_(signaller) {
+VhostRings::VhostRings(std::shared_ptr<const InflightMemory> records, uint32_t count, RingUser& user,
+                       base::Epoll& epoll, base::EventfdSignaller& signaller)
+    : user_(user), epoll_(epoll), signaller_(signaller), own_records_(std::move(records)) {
   for (uint32_t i = 0; i < count; ++i) {
     rings_.push_back(std::make_unique<Ring>());
     rings_.back()->rings = this;
@@ -56,6 +57,12 @@ void VhostRings::break_ring(Ring& ring, const char* why) noexcept {
 void VhostRings::stop(Ring& ring) noexcept {
   if (!ring.started) return;
   if (!ring.broken) user_.on_stop(ring.index);
+  ring.queue.forget_held();
+  leave(ring);
+}
+
+void VhostRings::leave(Ring& ring) noexcept {
+  if (!ring.started) return;
   // The descriptor may be closed as soon as this is run, and with it every signal that waits in the batch.
   signaller_.flush();
   epoll_.remove(ring.kick.get());
@@ -89,11 +96,20 @@ void RingChange::run(VhostRings& rings) noexcept {
     if (what == What::call && place && target.started) rings.signaller_.add(place.get());
     return;
   }
+  case What::inflight:
+    std::swap(rings.records_, records);
+    return;
   case What::stop_all:
     for (const auto& one : rings.rings_) {
       rings.stop(*one);
       one->enabled = false;
     }
+    std::swap(rings.memory_, memory);
+    std::swap(rings.records_, records);
+    return;
+  case What::suspend:
+    for (const auto& one : rings.rings_)
+      rings.leave(*one);
     std::swap(rings.memory_, memory);
     return;
   }
@@ -106,7 +122,8 @@ void RingChange::start(VhostRings& rings) noexcept {
     return;
   }
   rings.stop(target);
-  error = target.queue.set(*rings.memory_, setup);
+  const InflightMemory& held = rings.records_ ? *rings.records_ : *rings.own_records_;
+  error = target.queue.set(*rings.memory_, setup, held.ring(ring));
   if (error != 0) return;
   error = -rings.epoll_.try_add(fd.get(), EPOLLIN | EPOLLET, &target);
   if (error != 0) return;
@@ -114,7 +131,9 @@ void RingChange::start(VhostRings& rings) noexcept {
   target.started = true;
   target.broken = false;
   if (on) target.enabled = true;
-  rings.user_.on_start(ring, setup.base);
+  if (!setup.resume) rings.user_.on_start(ring, setup.base);
+  // The former process may have died between an answer and its call.
+  if (setup.resume && target.call) rings.signaller_.add(target.call.get());
   if (target.serves()) rings.user_.on_kick(ring);
 }
 

@@ -16,7 +16,8 @@ namespace scanout::guests {
 /// may not.
 class RingUser {
 public:
-  /// The ring starts with the entry `base`: 0 after a reset of the device, else where it was stopped.
+  /// The ring starts with the entry `base`: 0 after a reset of the device, else where it was stopped. Not
+  /// called where it goes on after a former process.
   virtual void on_start(uint32_t ring, uint16_t base) noexcept = 0;
   /// There may be something in the ring; or there was no room before.
   virtual void on_kick(uint32_t ring) noexcept = 0;
@@ -36,8 +37,10 @@ protected:
 /// and can make any read or write of ours block.
 class VhostRings {
 public:
-  /// `user`, `epoll` and `signaller` outlive it.
-  VhostRings(uint32_t count, RingUser& user, base::Epoll& epoll, base::EventfdSignaller& signaller);
+  /// `user`, `epoll` and `signaller` outlive it. `records` are the device's own, for front ends that bring
+  /// none: so many as rings.
+  VhostRings(std::shared_ptr<const InflightMemory> records, uint32_t count, RingUser& user,
+             base::Epoll& epoll, base::EventfdSignaller& signaller);
   VhostRings(const VhostRings&) = delete;
   VhostRings& operator=(const VhostRings&) = delete;
   /// Every ring is stopped, or the thread has ended.
@@ -51,6 +54,8 @@ public:
   bool rest(uint32_t ring) noexcept;
   /// Calls the driver if it wants to know of what was pushed.
   void call(uint32_t ring) noexcept;
+  /// Chains of a former process that `pop` has not given yet.
+  [[nodiscard]] bool resubmits(uint32_t ring) const noexcept { return rings_[ring]->queue.resubmits(); }
   /// Index of the next entry that the ring would give.
   [[nodiscard]] uint16_t next_available(uint32_t ring) const noexcept {
     return rings_[ring]->queue.next_available();
@@ -73,11 +78,14 @@ private:
 
   void break_ring(Ring& ring, const char* why) noexcept;
   void stop(Ring& ring) noexcept;
+  void leave(Ring& ring) noexcept;
 
   RingUser& user_;
   base::Epoll& epoll_;
   base::EventfdSignaller& signaller_;
   std::shared_ptr<const GuestMemory> memory_;
+  std::shared_ptr<const InflightMemory> own_records_,
+      records_; // records_: the front end's, if it brought any
   std::vector<std::unique_ptr<Ring>> rings_;
 };
 
@@ -92,7 +100,9 @@ public:
     enable,   // or disable, by `on`
     call,     // the call eventfd `fd`, or none
     error_fd, // the error eventfd `fd`, or none
+    inflight, // `records` of the front end's instead of the device's own
     stop_all, // every ring, disabled as well; the memory is let go
+    suspend,  // every ring is left as it is for a process to come; the memory is let go
   };
   explicit RingChange(What what, uint32_t ring = 0) noexcept : what(what), ring(ring) {}
   /// Thread of the device.
@@ -101,6 +111,7 @@ public:
   What what;
   uint32_t ring;
   std::shared_ptr<const GuestMemory> memory;
+  std::shared_ptr<const InflightMemory> records;
   VirtqueueSetup setup;
   base::UniqueFd fd; // given; afterwards what was there before
   bool on = false;

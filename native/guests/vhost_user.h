@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "guests/vhost_record.h"
 #include "guests/vhost_rings.h"
 #include "guests/vhost_user_protocol.h"
 
@@ -41,6 +43,10 @@ public:
 /// Speaks vhost-user for any device. Not of the device's thread: it checks messages, maps memory, and has
 /// each change of the rings made there (`Owner::apply`) before it reads on. One thread; never blocks.
 ///
+/// A message stays in the socket until it is carried out, and what it brought about is in the record before
+/// it is answered: a process that has the socket, the record and the kept descriptors goes on where this one
+/// died (`restore`).
+///
 /// Migration is refused: VHOST_F_LOG_ALL is not offered, and requests about the log are answered with an
 /// error.
 class VhostUser {
@@ -61,6 +67,10 @@ public:
     virtual bool set_config(uint32_t offset, std::span<const uint8_t> config) = 0;
     /// A request of the device's kind. False when it has none like it. May throw VhostRefusal.
     virtual bool other(vhost::Request request, std::span<const uint8_t> payload, ReceivedFds& fds) = 0;
+    /// A descriptor that a successor needs, to be kept (a copy of it, whatever was kept under that name
+    /// before), and one that it does not need any more.
+    virtual void keep(const std::string& name, int fd) = 0;
+    virtual void drop(const std::string& name) = 0;
     /// A request was refused; the connection goes on. For the log.
     virtual void refused(const std::string& why) = 0;
 
@@ -68,13 +78,22 @@ public:
     ~Owner() = default;
   };
 
-  /// `owner` outlives it. The socket is connected and non-blocking.
-  VhostUser(base::UniqueFd socket, const Traits& traits, Owner& owner);
+  /// `owner` and `record` outlive it. The socket is connected and non-blocking.
+  VhostUser(base::UniqueFd socket, const Traits& traits, Owner& owner, VhostRecord& record);
   VhostUser(const VhostUser&) = delete;
   VhostUser& operator=(const VhostUser&) = delete;
   ~VhostUser() = default;
 
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+
+  /// By the names of `Owner::keep`.
+  using Kept = std::map<std::string, base::UniqueFd>;
+  /// Before anything else: goes on where the record says that another process was. Gives the changes that
+  /// make the rings again, to be run in their order by the device's thread, and destroyed afterwards. Throws
+  /// VhostRefusal or SystemError when that cannot be.
+  std::vector<std::unique_ptr<RingChange>> restore(Kept kept);
+  /// Ends the connection: the front end sees it at once, whoever else has the socket.
+  void hang_up() noexcept;
 
   enum class State {
     open,    // read on when there is something
@@ -99,7 +118,7 @@ public:
 private:
   struct Ring {
     VirtqueueSetup setup;
-    bool has_size = false, has_addresses = false, started = false;
+    bool has_size = false, has_addresses = false, started = false, enabled = false;
   };
   struct Message {
     vhost::Request request;
@@ -107,38 +126,57 @@ private:
     std::span<const uint8_t> payload;
   };
 
+  bool look();
   bool read_some();
   bool read_bytes(uint8_t* target, size_t wanted);
+  ssize_t take(uint8_t* target, size_t size, bool with_fds, int flags);
+  bool check_size();
+  void settle();
+  void consume();
+  void write_record() noexcept;
   void handle();
   void dispatch(const Message& message);
   void dispatch_ring(const Message& message);
   void set_features(uint64_t features);
   void set_memory(const Message& message);
   void set_ring_fd(const Message& message);
+  void get_inflight(const Message& message);
+  void set_inflight(const Message& message);
+  void keep_memory(const vhost::MemoryTable& table, const GuestMemory& memory);
+  void restore_memory(Kept& kept);
+  std::unique_ptr<RingChange> restored_ring(uint32_t index);
   void config(const Message& message);
   void apply(std::unique_ptr<RingChange> change);
   void acknowledge(bool done);
-  void reply(const void* payload, size_t size);
+  void reply(const void* payload, size_t size, base::UniqueFd fd = {});
   void reply_u64(uint64_t value) { reply(&value, sizeof value); }
   void end(const std::string& why);
   Ring& ring_of(uint64_t index);
+  static std::string fd_name(RingChange::What what, uint32_t ring);
   template <typename T> T payload_of(const Message& message);
 
   base::UniqueFd socket_;
   base::UniqueFd backend_; // our own channel, when there is one
   Traits traits_;
   Owner& owner_;
+  VhostRecord& record_;
   State state_ = State::open;
   std::string why_ended_;
   uint64_t features_ = 0, protocol_features_ = 0;
   std::vector<Ring> rings_;
   std::shared_ptr<const GuestMemory> memory_;
+  vhost::MemoryTable table_{};
+  std::array<uint64_t, GuestMemory::max_regions> inodes_{};
+  vhost::Inflight inflight_{};
 
   // The message that is being read, or waits for its change.
   alignas(8) std::array<uint8_t, sizeof(vhost::Header) + vhost::max_payload> buffer_;
   size_t received_ = 0;
+  bool looked_at_ = false; // it is in the socket still
   ReceivedFds fds_;
   vhost::Header header_{};
+  std::vector<uint8_t> answer_;
+  base::UniqueFd answer_fd_;
 };
 
 } // namespace scanout::guests

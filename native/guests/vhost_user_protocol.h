@@ -28,6 +28,8 @@ enum class Request : uint32_t {
   set_backend_req_fd = 21,
   get_config = 24,
   set_config = 25,
+  get_inflight_fd = 31,
+  set_inflight_fd = 32,
   gpu_set_socket = 33,
   reset_device = 34,
 };
@@ -57,6 +59,7 @@ constexpr uint64_t protocol_mq = bit(0);
 constexpr uint64_t protocol_reply_ack = bit(3);
 constexpr uint64_t protocol_backend_req = bit(5);
 constexpr uint64_t protocol_config = bit(9);
+constexpr uint64_t protocol_inflight = bit(12); // VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD
 constexpr uint64_t protocol_reset_device = bit(13);
 
 struct Header {
@@ -83,6 +86,12 @@ struct MemoryTable {
   uint32_t count, padding;
   MemoryRegion regions[8];
 };
+
+struct Inflight {
+  uint64_t size, offset;
+  uint16_t rings, entries;
+};
+constexpr size_t inflight_bytes = 20; // front ends may send their padding, too
 
 struct ConfigHeader {
   uint32_t offset, size, flags;

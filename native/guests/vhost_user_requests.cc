@@ -1,13 +1,16 @@
 // The requests of vhost-user.
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/fd_kind.h"
 #include "base/unix_socket.h"
 #include "guests/vhost_user.h"
+#include "guests/vhost_user_names.h"
 
 namespace scanout::guests {
 
@@ -18,6 +21,14 @@ namespace {
 // What front ends acknowledge although it was not offered: they do it themselves, or it asks nothing of us.
 constexpr uint64_t harmless_features =
     vhost::feature_notify_on_empty | vhost::feature_any_layout | vhost::feature_ring_reset;
+
+vhost::Inflight inflight_of(std::span<const uint8_t> payload) {
+  if (payload.size() < vhost::inflight_bytes || payload.size() > sizeof(vhost::Inflight))
+    throw VhostRefusal(std::to_string(payload.size()) + " bytes are no in-flight records");
+  vhost::Inflight value{};
+  std::memcpy(&value, payload.data(), vhost::inflight_bytes);
+  return value;
+}
 
 } // namespace
 
@@ -59,6 +70,8 @@ void VhostUser::dispatch(const Message& message) {
     for (Ring& ring : rings_)
       ring = {};
     memory_.reset();
+    table_ = {};
+    inflight_ = {};
     apply(std::make_unique<RingChange>(RingChange::What::stop_all));
     return;
   case Request::set_mem_table:
@@ -67,8 +80,15 @@ void VhostUser::dispatch(const Message& message) {
   case Request::set_backend_req_fd:
     if (fds_.size() != 1 || !base::is_unix_socket(fds_.peek(0), SOCK_STREAM))
       throw VhostRefusal("one unix socket expected");
+    owner_.keep(backend_name, fds_.peek(0));
     backend_ = fds_.take(0);
     break;
+  case Request::get_inflight_fd:
+    get_inflight(message);
+    return;
+  case Request::set_inflight_fd:
+    set_inflight(message);
+    return;
   case Request::get_config:
   case Request::set_config:
     config(message);
@@ -134,10 +154,28 @@ void VhostUser::set_memory(const Message& message) {
                        .fd = fds_.take(i)});
   }
   auto memory = GuestMemory::map(std::move(regions));
+  keep_memory(table, *memory);
   auto change = std::make_unique<RingChange>(RingChange::What::memory);
   change->memory = memory;
   memory_ = std::move(memory);
   apply(std::move(change));
+}
+
+/// By inode: the same memory comes in several regions, and in one table after the other.
+void VhostUser::keep_memory(const vhost::MemoryTable& table, const GuestMemory& memory) {
+  std::array<uint64_t, GuestMemory::max_regions> inodes{};
+  for (uint32_t i = 0; i < table.count; ++i) {
+    const int fd = memory.place(table.regions[i].guest_address, 1)->fd;
+    struct stat status{};
+    base::check(fstat(fd, &status), "fstat", "guest memory");
+    inodes[i] = status.st_ino;
+    const auto known = [&](const auto& list, size_t count) {
+      return std::find(list.begin(), list.begin() + count, inodes[i]) != list.begin() + count;
+    };
+    if (!known(inodes_, table_.count) && !known(inodes, i)) owner_.keep(memory_name(inodes[i]), fd);
+  }
+  table_ = table;
+  inodes_ = inodes;
 }
 
 VhostUser::Ring& VhostUser::ring_of(uint64_t index) {
@@ -185,7 +223,7 @@ void VhostUser::dispatch_ring(const Message& message) {
   }
   case Request::set_vring_enable: {
     const auto state = payload_of<vhost::VringState>(message);
-    ring_of(state.index);
+    ring_of(state.index).enabled = state.number != 0;
     auto change = std::make_unique<RingChange>(RingChange::What::enable, state.index);
     change->on = state.number != 0;
     apply(std::move(change));
@@ -213,9 +251,16 @@ void VhostUser::set_ring_fd(const Message& message) {
                     : message.request == Request::set_vring_call ? RingChange::What::call
                                                                  : RingChange::What::error_fd;
   auto change = std::make_unique<RingChange>(what, index);
-  if (!none) change->fd = fds_.take(0);
+  const std::string name = fd_name(what, index);
+  if (none) {
+    owner_.drop(name);
+  } else {
+    owner_.keep(name, fds_.peek(0));
+    change->fd = fds_.take(0);
+  }
   if (kick) {
     ring.setup.event_idx = (features_ & vhost::feature_event_idx) != 0;
+    if ((features_ & vhost::feature_protocol) == 0) ring.enabled = true;
     change->setup = ring.setup;
     // Without the protocol's own features a ring is enabled by its start.
     change->on = (features_ & vhost::feature_protocol) == 0;
@@ -243,6 +288,40 @@ void VhostUser::config(const Message& message) {
     return;
   }
   reply(answer.data(), 0); // an empty answer is an error
+}
+
+void VhostUser::get_inflight(const Message& message) {
+  const vhost::Inflight wanted = inflight_of(message.payload);
+  if (wanted.rings != rings_.size() || wanted.entries == 0 || wanted.entries > max_queue_size) {
+    throw VhostRefusal("records of " + std::to_string(wanted.rings) + " rings of " +
+                       std::to_string(wanted.entries) + " descriptors");
+  }
+  std::array<uint8_t, sizeof(vhost::Inflight)> answer{};
+  const vhost::Inflight made{.size = InflightMemory::bytes(wanted.rings, wanted.entries),
+                             .offset = 0,
+                             .rings = wanted.rings,
+                             .entries = wanted.entries};
+  std::memcpy(answer.data(), &made, vhost::inflight_bytes);
+  reply(answer.data(), message.payload.size(), InflightMemory::make(wanted.rings, wanted.entries));
+}
+
+void VhostUser::set_inflight(const Message& message) {
+  const vhost::Inflight given = inflight_of(message.payload);
+  if (given.rings != rings_.size())
+    throw VhostRefusal("records of " + std::to_string(given.rings) + " rings");
+  for (const Ring& ring : rings_) {
+    if (ring.started) throw VhostRefusal("the records change while a ring is started");
+  }
+  if (fds_.size() != 1) throw VhostRefusal(std::to_string(fds_.size()) + " descriptors");
+  if (fcntl(fds_.peek(0), F_GET_SEALS) < 0) throw VhostRefusal("the records are in no memfd");
+  auto change = std::make_unique<RingChange>(RingChange::What::inflight);
+  const int fd = fds_.peek(0);
+  base::UniqueFd again(base::check(fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)", "records"));
+  change->records =
+      InflightMemory::map(std::move(again), given.size, given.offset, given.rings, given.entries);
+  owner_.keep(inflight_name, fd);
+  inflight_ = given;
+  apply(std::move(change));
 }
 
 } // namespace scanout::guests

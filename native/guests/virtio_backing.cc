@@ -62,6 +62,23 @@ GpuBacking::GpuBacking(const GuestMemory& memory, const DescriptorChain& chain, 
   }
 }
 
+GpuBacking::GpuBacking(const GuestMemory& memory, std::span<const VirtioState::Piece> pieces) {
+  for (const VirtioState::Piece& piece : pieces) {
+    if (memory.at(piece.address, piece.size) == nullptr)
+      throw base::SystemError(EFAULT, "attach", "resource", "a piece is not in the guest's memory");
+    pieces_.push_back({.address = piece.address, .size = piece.size, .start = size_});
+    size_ += piece.size;
+  }
+}
+
+std::vector<VirtioState::Piece> GpuBacking::parts() const {
+  std::vector<VirtioState::Piece> parts;
+  parts.reserve(pieces_.size());
+  for (const Piece& piece : pieces_)
+    parts.push_back({.address = piece.address, .size = piece.size});
+  return parts;
+}
+
 GpuBacking::DmaBuf GpuBacking::dma_buf(const GuestMemory& memory) const {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   DmaBuf made;

@@ -6,6 +6,7 @@
 
 #include "base/unique_fd.h"
 #include "guests/virtio_gpu_types.h"
+#include "guests/virtio_state.h"
 #include "guests/virtqueue.h"
 
 namespace scanout::guests {
@@ -16,6 +17,11 @@ public:
   /// Reads `count` entries of a command (struct virtio_gpu_mem_entry) from `at` on. Neighbours become one
   /// piece. Throws SystemError: the list is not all there (EFAULT), a piece is not in the guest's memory.
   GpuBacking(const GuestMemory& memory, const DescriptorChain& chain, uint64_t at, uint32_t count);
+
+  /// Of the pieces that another one had. Throws SystemError: one is not in the guest's memory.
+  GpuBacking(const GuestMemory& memory, std::span<const VirtioState::Piece> pieces);
+  /// What it is made of.
+  [[nodiscard]] std::vector<VirtioState::Piece> parts() const;
 
   /// Bytes.
   [[nodiscard]] uint64_t size() const noexcept { return size_; }

@@ -22,8 +22,11 @@ void signal_own(int eventfd) noexcept {
 
 } // namespace
 
-VirtioGpu::VirtioGpu(uint32_t scanouts, flip::Engine& engine)
-    : engine_(engine), scanout_count_(scanouts), rings_(2, *this, engine.epoll(), engine.signaller()),
+VirtioGpu::VirtioGpu(uint32_t scanouts, flip::Engine& engine, std::shared_ptr<VirtioState> state)
+    : engine_(engine), scanout_count_(scanouts), state_(std::move(state)),
+      rings_(state_->records(), 2, *this, engine.epoll(), engine.signaller()),
+      resources_(state_->gpu().resources), buffers_(state_->gpu().buffers),
+      stopped_at_(state_->gpu().stopped_at),
       timer_(base::check(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")),
       again_event_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       notice_event_(base::check(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
@@ -119,14 +122,30 @@ void VirtioGpu::serve_cursor() noexcept {
 }
 
 void VirtioGpu::on_stop(uint32_t ring) noexcept {
-  if (ring != control_ring) return;
-  answer_parked(true);
-  if (stalled_ && !abandoned_) {
+  if (ring == control_ring) answer_parked(true);
+  if (ring == control_ring && stalled_ && !abandoned_) {
     answer_type(VIRTIO_GPU_RESP_ERR_UNSPEC);
     abandoned_ = true;
   }
+  refuse_resubmitted(ring);
+  if (ring != control_ring) return;
   rings_.call(control_ring);
   stopped_at_ = rings_.next_available(control_ring);
+}
+
+// A stop in the middle of going on from a former process: what it had taken was not done.
+void VirtioGpu::refuse_resubmitted(uint32_t ring) noexcept {
+  const GuestMemory* memory = rings_.memory();
+  while (rings_.resubmits(ring) && rings_.pop(ring, cursor_chain_)) { // chain_ may be a job's
+    header_ = {};
+    size_t written = 0;
+    if (memory != nullptr && cursor_chain_.read(*memory, 0, &header_, sizeof header_) == sizeof header_) {
+      const virtio_gpu_ctrl_hdr header = answer_header(VIRTIO_GPU_RESP_ERR_UNSPEC);
+      written = write_answer(*memory, &cursor_chain_.segments[cursor_chain_.readable],
+                             cursor_chain_.count - cursor_chain_.readable, &header, sizeof header);
+    }
+    rings_.push(ring, cursor_chain_.head, static_cast<uint32_t>(written));
+  }
 }
 
 void VirtioGpu::on_broken(uint32_t ring, const char* why) noexcept {
@@ -148,6 +167,26 @@ void VirtioGpu::reset() noexcept {
     if (resources_[i].state == GpuResource::State::used) drop_resource(i);
   }
   stopped_at_ = 0;
+}
+
+// ---- another process
+
+void VirtioGpu::restored(uint32_t buffer, const GpuJobResult& result) noexcept {
+  buffers_[buffer].fb_id = result.fb_id;
+  buffers_[buffer].copied = result.copied;
+}
+
+void VirtioGpu::show_again() noexcept {
+  now_ = base::now_ns();
+  for (VirtioScanout* scanout : scanouts_) {
+    if (scanout != nullptr) scanout->show_again(now_);
+  }
+}
+
+void VirtioGpu::suspend() noexcept {
+  RingChange(RingChange::What::suspend).run(rings_);
+  parked_count_ = 0;
+  close();
 }
 
 // ---- answers

@@ -12,6 +12,7 @@
 #include "flip/engine.h"
 #include "guests/vhost_rings.h"
 #include "guests/virtio_gpu_types.h"
+#include "guests/virtio_state.h"
 
 namespace scanout::guests {
 
@@ -32,8 +33,9 @@ public:
   static constexpr uint64_t features = uint64_t{1} << VIRTIO_GPU_F_EDID | uint64_t{1}
                                                                               << VIRTIO_GPU_F_RESOURCE_BLOB;
 
-  /// `scanouts`: 1 to 16. Throws SystemError.
-  VirtioGpu(uint32_t scanouts, flip::Engine& engine);
+  /// `scanouts`: 1 to 16. `state`: new, or that of a former process, whose buffers have to be given their
+  /// framebuffers (`restored`) before its pictures (`show_again`) and its rings. Throws SystemError.
+  VirtioGpu(uint32_t scanouts, flip::Engine& engine, std::shared_ptr<VirtioState> state);
   VirtioGpu(const VirtioGpu&) = delete;
   VirtioGpu& operator=(const VirtioGpu&) = delete;
   /// After `close` has run on the flip thread and every scanout has left, or when the engine is stopped.
@@ -48,6 +50,7 @@ public:
   [[nodiscard]] uint64_t late() const noexcept { return late_.load(std::memory_order_relaxed); }
 
   // JS thread.
+  [[nodiscard]] const std::shared_ptr<VirtioState>& state() const noexcept { return state_; }
   std::optional<GpuNotice> notice() noexcept { return notices_.pop(); }
   /// The command in hand, between a notice of a job and `finish_job`: nobody else touches it then.
   [[nodiscard]] const DescriptorChain& job_chain() const noexcept { return chain_; }
@@ -63,6 +66,12 @@ public:
   void finish_job(const GpuJobResult& result) noexcept;
   void buffer_released(uint32_t buffer) noexcept;
   void resource_released(uint32_t resource) noexcept;
+  /// A buffer of a former process is there again. JavaScript's job with it is no command's.
+  void restored(uint32_t buffer, const GpuJobResult& result) noexcept;
+  /// Submits what a former process showed.
+  void show_again() noexcept;
+  /// Leaves everything as it is for a process to come; nothing is served any more.
+  void suspend() noexcept;
   /// The VMM is gone: lets everything go that the guest had.
   void reset() noexcept;
 
@@ -70,6 +79,7 @@ public:
   void add(uint32_t index, VirtioScanout& scanout) noexcept { scanouts_[index] = &scanout; }
   void remove(uint32_t index) noexcept;
   GpuBuffer& buffer(uint32_t index) noexcept { return buffers_[index]; }
+  GpuScanoutRecord& scanout_record(uint32_t index) noexcept { return state_->gpu().scanouts[index]; }
   /// A frame of the buffer is over.
   void unuse(uint32_t index) noexcept;
   void presented(uint32_t scanout, uint64_t sequence) noexcept;
@@ -108,6 +118,7 @@ private:
   // Commands of the control queue; each gives the answer's type, or `later`.
   static constexpr uint32_t later = 0;
   uint32_t execute() noexcept;
+  [[nodiscard]] uint32_t unless_again(uint32_t error) const noexcept;
   uint32_t create_2d() noexcept;
   uint32_t create_blob() noexcept;
   uint32_t unref() noexcept;
@@ -129,6 +140,7 @@ private:
   void answer_parked(bool all) noexcept;
   [[nodiscard]] virtio_gpu_ctrl_hdr answer_header(uint32_t type) const noexcept;
   void cursor_command() noexcept;
+  void refuse_resubmitted(uint32_t ring) noexcept;
 
   [[nodiscard]] uint32_t find(uint32_t id) const noexcept;
   uint32_t free_resource() const noexcept;
@@ -144,11 +156,12 @@ private:
 
   flip::Engine& engine_;
   uint32_t scanout_count_;
+  std::shared_ptr<VirtioState> state_;
   VhostRings rings_;
   std::array<VirtioScanout*, max_gpu_scanouts> scanouts_{};
   std::array<GpuDisplay, max_gpu_scanouts> displays_{};
-  std::array<GpuResource, max_gpu_resources> resources_;
-  std::array<GpuBuffer, max_gpu_buffers> buffers_;
+  std::array<GpuResource, max_gpu_resources>& resources_; // in the state
+  std::array<GpuBuffer, max_gpu_buffers>& buffers_;
 
   DescriptorChain chain_; // the command in hand
   virtio_gpu_ctrl_hdr header_{};
@@ -163,7 +176,7 @@ private:
   std::array<Parked, max_parked> parked_; // oldest first, from parked_first_
   uint32_t parked_first_ = 0, parked_count_ = 0;
   bool timer_armed_ = false;
-  uint16_t stopped_at_ = 0; // where the control ring was stopped
+  uint16_t& stopped_at_; // in the state
 
   base::UniqueFd timer_, again_event_, notice_event_;
   Again again_;

@@ -1,4 +1,5 @@
 // The commands of a virtio-gpu device (Virtio 1.2, 5.7.6.7 and on).
+#include <atomic>
 #include <cstring>
 
 #include "guests/virtio_gpu.h"
@@ -10,6 +11,11 @@ namespace {
 
 bool within(const virtio_gpu_rect& rect, uint32_t width, uint32_t height) noexcept {
   return uint64_t{rect.x} + rect.width <= width && uint64_t{rect.y} + rect.height <= height;
+}
+
+// The tables outlive the process: what has no id is not there yet, should it die in between.
+void in_order() noexcept {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 GpuRect rect_of(const virtio_gpu_rect& rect) noexcept {
@@ -55,6 +61,11 @@ uint32_t VirtioGpu::execute() noexcept {
   }
 }
 
+// What a former process had begun is done again, and may be done already. A flush may name what went since.
+uint32_t VirtioGpu::unless_again(uint32_t error) const noexcept {
+  return chain_.again ? uint32_t{VIRTIO_GPU_RESP_OK_NODATA} : error;
+}
+
 uint32_t VirtioGpu::display_info() noexcept {
   virtio_gpu_resp_display_info info{};
   info.hdr = answer_header(VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
@@ -83,8 +94,8 @@ uint32_t VirtioGpu::edid() noexcept {
 uint32_t VirtioGpu::create_2d() noexcept {
   virtio_gpu_resource_create_2d wanted;
   if (!request(wanted)) return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-  if (wanted.resource_id == 0 || find(wanted.resource_id) != no_slot)
-    return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (wanted.resource_id == 0) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (find(wanted.resource_id) != no_slot) return unless_again(VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
   const uint32_t bytes = gpu_format_bytes(wanted.format);
   if (bytes == 0 || wanted.width == 0 || wanted.height == 0 || wanted.width > max_gpu_side ||
       wanted.height > max_gpu_side)
@@ -92,20 +103,21 @@ uint32_t VirtioGpu::create_2d() noexcept {
   const uint32_t index = free_resource();
   if (index == no_slot) return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
   GpuResource& resource = resources_[index];
-  resource.state = GpuResource::State::used;
-  resource.id = wanted.resource_id;
   resource.layout = {.width = wanted.width,
                      .height = wanted.height,
                      .format = wanted.format,
                      .stride = wanted.width * bytes};
+  resource.state = GpuResource::State::used;
+  in_order();
+  resource.id = wanted.resource_id;
   return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
 uint32_t VirtioGpu::create_blob() noexcept {
   virtio_gpu_resource_create_blob wanted;
   if (!request(wanted)) return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-  if (wanted.resource_id == 0 || find(wanted.resource_id) != no_slot)
-    return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (wanted.resource_id == 0) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (find(wanted.resource_id) != no_slot) return unless_again(VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
   // Only the guest's own memory: there is no renderer here whose memory it could be.
   if (wanted.blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST || wanted.size == 0 || wanted.nr_entries == 0 ||
       wanted.nr_entries > max_gpu_entries)
@@ -113,10 +125,11 @@ uint32_t VirtioGpu::create_blob() noexcept {
   const uint32_t index = free_resource();
   if (index == no_slot) return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
   GpuResource& resource = resources_[index];
-  resource.state = GpuResource::State::used;
-  resource.id = wanted.resource_id;
   resource.blob = true;
   resource.size = wanted.size;
+  resource.state = GpuResource::State::used;
+  in_order();
+  resource.id = wanted.resource_id;
   job_entries_at_ = sizeof wanted;
   job_entries_ = wanted.nr_entries;
   return start_job({.what = GpuNotice::What::back, .resource = index, .size = wanted.size});
@@ -126,7 +139,7 @@ uint32_t VirtioGpu::unref() noexcept {
   virtio_gpu_resource_unref wanted;
   if (!request(wanted)) return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
   const uint32_t index = find(wanted.resource_id);
-  if (index == no_slot) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (index == no_slot) return unless_again(VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
   drop_resource(index);
   return VIRTIO_GPU_RESP_OK_NODATA;
 }
@@ -137,7 +150,8 @@ uint32_t VirtioGpu::attach_backing() noexcept {
   const uint32_t index = find(wanted.resource_id);
   if (index == no_slot) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
   const GpuResource& resource = resources_[index];
-  if (resource.backed || resource.blob) return VIRTIO_GPU_RESP_ERR_UNSPEC;
+  if (resource.blob) return VIRTIO_GPU_RESP_ERR_UNSPEC;
+  if (resource.backed) return unless_again(VIRTIO_GPU_RESP_ERR_UNSPEC);
   if (wanted.nr_entries == 0 || wanted.nr_entries > max_gpu_entries)
     return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
   const uint32_t buffer = free_buffer();
@@ -154,7 +168,8 @@ uint32_t VirtioGpu::detach_backing() noexcept {
   if (!request(wanted)) return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
   const uint32_t index = find(wanted.resource_id);
   if (index == no_slot) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
-  if (!resources_[index].backed || resources_[index].blob) return VIRTIO_GPU_RESP_ERR_UNSPEC;
+  if (resources_[index].blob) return VIRTIO_GPU_RESP_ERR_UNSPEC;
+  if (!resources_[index].backed) return unless_again(VIRTIO_GPU_RESP_ERR_UNSPEC);
   // The old memory may be on the screen still and goes its own way; the resource begins anew without any.
   const uint32_t fresh = free_resource();
   if (fresh == no_slot) return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
@@ -246,7 +261,7 @@ uint32_t VirtioGpu::flush() noexcept {
   virtio_gpu_resource_flush wanted;
   if (!request(wanted)) return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
   const uint32_t index = find(wanted.resource_id);
-  if (index == no_slot) return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+  if (index == no_slot) return unless_again(VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
   const GpuResource& resource = resources_[index];
   if (!resource.blob && !within(wanted.r, resource.layout.width, resource.layout.height))
     return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;

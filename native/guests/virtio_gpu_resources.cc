@@ -116,12 +116,15 @@ void VirtioGpu::take_over(const GpuNotice& job, const GpuJobResult& result, bool
     if (back && wanted && resource.blob) resource = {};
     return;
   }
-  if (back) resource.backed = true;
-  if (job.buffer == no_slot) return;
+  if (job.buffer == no_slot) {
+    resource.backed = true;
+    return;
+  }
   GpuBuffer& buffer = buffers_[job.buffer];
   buffer.state = GpuBuffer::State::ready;
   buffer.fb_id = result.fb_id;
   buffer.copied = result.copied;
+  if (back) resource.backed = true;
   if (!wanted)
     drop_buffer(job.buffer);
   else if (back)

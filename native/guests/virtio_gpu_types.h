@@ -57,6 +57,17 @@ struct GpuRect {
   uint32_t x = 0, y = 0, width = 0, height = 0;
 };
 
+/// What a scanout shows. Flip thread.
+struct GpuShown {
+  uint32_t buffer = no_slot;
+  GpuRect source; // of the buffer
+};
+struct GpuScanoutRecord {
+  GpuShown picture, pointer;
+  int32_t cursor_x = 0, cursor_y = 0;
+  uint32_t hot_x = 0, hot_y = 0;
+};
+
 /// What JavaScript is to do. The first three hold up the control queue until they are answered.
 struct GpuNotice {
   enum class What : uint32_t {

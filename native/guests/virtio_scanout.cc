@@ -16,7 +16,8 @@ constexpr int32_t farthest = 1 << 20; // pixels; far beyond any display, far fro
 VirtioScanout::VirtioScanout(std::shared_ptr<VirtioGpu> device, uint32_t index, uint32_t first_stream,
                              flip::Engine& engine)
     : device_(std::move(device)), index_(index), engine_(engine),
-      primary_(first_stream, *this, engine.epoll()), cursor_(first_stream + 1, *this, engine.epoll()) {}
+      primary_(first_stream, *this, engine.epoll()), cursor_(first_stream + 1, *this, engine.epoll()),
+      record_(device_->scanout_record(index)) {}
 
 int VirtioScanout::on_enter(flip::Engine&) noexcept {
   device_->add(index_, *this);
@@ -29,17 +30,17 @@ void VirtioScanout::on_leave(flip::Engine&) noexcept {
 
 // A picture that is smaller than its area stands in the middle of it.
 int32_t VirtioScanout::origin_x() const noexcept {
-  const int32_t room = area_.x2 - area_.x1 - static_cast<int32_t>(picture_.source.width);
+  const int32_t room = area_.x2 - area_.x1 - static_cast<int32_t>(record_.picture.source.width);
   return area_.x1 + std::max(room, 0) / 2;
 }
 
 int32_t VirtioScanout::origin_y() const noexcept {
-  const int32_t room = area_.y2 - area_.y1 - static_cast<int32_t>(picture_.source.height);
+  const int32_t room = area_.y2 - area_.y1 - static_cast<int32_t>(record_.picture.source.height);
   return area_.y1 + std::max(room, 0) / 2;
 }
 
 void VirtioScanout::place_picture(flip::Frame& frame) const noexcept {
-  const GpuRect& source = picture_.source;
+  const GpuRect& source = record_.picture.source;
   frame.place = {.src_x = source.x << 16,
                  .src_y = source.y << 16,
                  .src_w = source.width << 16,
@@ -52,21 +53,20 @@ void VirtioScanout::place_picture(flip::Frame& frame) const noexcept {
 }
 
 void VirtioScanout::place_cursor(flip::Frame& frame) const noexcept {
-  const GpuRect& source = pointer_.source;
+  const GpuRect& source = record_.pointer.source;
   frame.place = {.src_w = source.width << 16,
                  .src_h = source.height << 16,
-                 .x = origin_x() + cursor_x_,
-                 .y = origin_y() + cursor_y_,
+                 .x = origin_x() + record_.cursor_x,
+                 .y = origin_y() + record_.cursor_y,
                  .w = source.width,
                  .h = source.height,
-                 .hot_x = static_cast<int32_t>(hot_x_),
-                 .hot_y = static_cast<int32_t>(hot_y_)};
+                 .hot_x = static_cast<int32_t>(record_.hot_x),
+                 .hot_y = static_cast<int32_t>(record_.hot_y)};
   frame.off = !clip(frame.place, area_);
 }
 
 void VirtioScanout::submit(uint32_t plane, flip::Frame& frame, int64_t now) noexcept {
-  Shown& shown = plane == 0 ? picture_ : pointer_;
-  frame.sequence = ++shown.sequence;
+  frame.sequence = ++sequences_[plane];
   frame.kick_ns = frame.ready_ns = now;
   if (frame.has_buffer) {
     GpuBuffer& buffer = device_->buffer(frame.buffer);
@@ -93,10 +93,9 @@ void VirtioScanout::set_area(const flip::Rect& area) noexcept {
 
 // The newest frame once more, at its new place.
 void VirtioScanout::move_along(uint32_t plane) noexcept {
-  const Shown& shown = plane == 0 ? picture_ : pointer_;
-  if (shown.buffer == no_slot || shown.sequence == 0 || (plane == 0 && pending_)) return;
+  if (shown(plane).buffer == no_slot || sequences_[plane] == 0 || (plane == 0 && pending_)) return;
   flip::Frame frame;
-  frame.buffer = shown.buffer;
+  frame.buffer = shown(plane).buffer;
   if (plane == 0)
     place_picture(frame);
   else
@@ -106,29 +105,31 @@ void VirtioScanout::move_along(uint32_t plane) noexcept {
 }
 
 void VirtioScanout::show(uint32_t buffer, const GpuRect& source) noexcept {
-  if (picture_.buffer == buffer && picture_.source.x == source.x && picture_.source.y == source.y &&
-      picture_.source.width == source.width && picture_.source.height == source.height)
+  if (record_.picture.buffer == buffer && record_.picture.source.x == source.x &&
+      record_.picture.source.y == source.y && record_.picture.source.width == source.width &&
+      record_.picture.source.height == source.height)
     return;
-  const bool resized = picture_.source.width != source.width || picture_.source.height != source.height;
-  picture_.buffer = buffer;
-  picture_.source = source;
+  const bool resized =
+      record_.picture.source.width != source.width || record_.picture.source.height != source.height;
+  record_.picture.buffer = buffer;
+  record_.picture.source = source;
   pending_ = true;
   if (resized) move_along(1); // the cursor's place is told from the picture's
 }
 
 void VirtioScanout::hide() noexcept {
   pending_ = false;
-  if (picture_.buffer == no_slot) return;
-  picture_.buffer = no_slot;
+  if (record_.picture.buffer == no_slot) return;
+  record_.picture.buffer = no_slot;
   submit_hidden(0, base::now_ns());
   // Planned anew: on a primary plane the idle picture takes its place.
-  engine_.tell({flip::Notice::Type::unrouted, 0, 0, primary_.id(), 0, 1, picture_.sequence});
+  engine_.tell({flip::Notice::Type::unrouted, 0, 0, primary_.id(), 0, 1, sequences_[0]});
 }
 
 uint64_t VirtioScanout::flush(const GpuRect* damage, int64_t now) noexcept {
   pending_ = false;
   flip::Frame frame;
-  frame.buffer = picture_.buffer;
+  frame.buffer = record_.picture.buffer;
   place_picture(frame);
   if (damage != nullptr && damage->width > 0 && damage->height > 0) {
     frame.damage[frame.damage_count++] = {static_cast<int32_t>(damage->x), static_cast<int32_t>(damage->y),
@@ -136,44 +137,50 @@ uint64_t VirtioScanout::flush(const GpuRect* damage, int64_t now) noexcept {
                                           static_cast<int32_t>(damage->y + damage->height)};
   }
   submit(0, frame, now);
-  return picture_.sequence;
+  return sequences_[0];
 }
 
 void VirtioScanout::set_cursor(uint32_t buffer, uint32_t hot_x, uint32_t hot_y) noexcept {
   cursor_pending_ = true;
-  pointer_.buffer = buffer;
+  record_.pointer.buffer = buffer;
   if (buffer != no_slot) {
     const GpuLayout& layout = device_->buffer(buffer).layout;
-    pointer_.source = {.width = layout.width, .height = layout.height};
+    record_.pointer.source = {.width = layout.width, .height = layout.height};
   }
-  hot_x_ = std::min(hot_x, max_gpu_side);
-  hot_y_ = std::min(hot_y, max_gpu_side);
+  record_.hot_x = std::min(hot_x, max_gpu_side);
+  record_.hot_y = std::min(hot_y, max_gpu_side);
 }
 
 void VirtioScanout::move_cursor(int32_t x, int32_t y) noexcept {
   cursor_pending_ = true;
-  cursor_x_ = std::clamp(x, -farthest, farthest);
-  cursor_y_ = std::clamp(y, -farthest, farthest);
+  record_.cursor_x = std::clamp(x, -farthest, farthest);
+  record_.cursor_y = std::clamp(y, -farthest, farthest);
 }
 
 void VirtioScanout::flush_cursor(int64_t now) noexcept {
   if (!cursor_pending_) return;
   cursor_pending_ = false;
-  if (pointer_.buffer == no_slot) {
-    if (pointer_.sequence != 0) submit_hidden(1, now);
+  if (record_.pointer.buffer == no_slot) {
+    if (sequences_[1] != 0) submit_hidden(1, now);
     return;
   }
   flip::Frame frame;
-  frame.buffer = pointer_.buffer;
+  frame.buffer = record_.pointer.buffer;
   place_cursor(frame);
   submit(1, frame, now);
+}
+
+void VirtioScanout::show_again(int64_t now) noexcept {
+  if (shown(0).buffer != no_slot) flush(nullptr, now);
+  cursor_pending_ = shown(1).buffer != no_slot;
+  flush_cursor(now);
 }
 
 void VirtioScanout::forget(uint32_t buffer) noexcept {
   primary_.drop_buffer(buffer);
   cursor_.drop_buffer(buffer);
-  if (picture_.buffer == buffer) hide();
-  if (pointer_.buffer == buffer) {
+  if (record_.picture.buffer == buffer) hide();
+  if (record_.pointer.buffer == buffer) {
     set_cursor(no_slot, 0, 0);
     flush_cursor(base::now_ns());
   }
@@ -196,8 +203,7 @@ void VirtioScanout::on_retained(flip::Stream&, const flip::Frame& frame) noexcep
 
 void VirtioScanout::on_released(flip::Stream& stream, const flip::Frame& frame, bool superseded) noexcept {
   const uint32_t plane = plane_of(stream);
-  const Shown& shown = plane == 0 ? picture_ : pointer_;
-  if (superseded && frame.sequence != shown.sequence)
+  if (superseded && frame.sequence != sequences_[plane])
     stats_[plane].superseded.fetch_add(1, std::memory_order_relaxed);
   if (frame.has_buffer) device_->unuse(frame.buffer);
 }

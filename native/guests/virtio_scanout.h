@@ -31,12 +31,14 @@ public:
   uint64_t flush(const GpuRect* damage, int64_t now) noexcept;
   /// What `show` said is not submitted yet.
   [[nodiscard]] bool pending() const noexcept { return pending_; }
-  [[nodiscard]] uint32_t buffer() const noexcept { return picture_.buffer; }
+  [[nodiscard]] uint32_t buffer() const noexcept { return record_.picture.buffer; }
 
   void set_cursor(uint32_t buffer, uint32_t hot_x, uint32_t hot_y) noexcept;
   void move_cursor(int32_t x, int32_t y) noexcept;
   /// Submits what was said of the cursor since.
   void flush_cursor(int64_t now) noexcept;
+  /// Submits what a former process showed.
+  void show_again(int64_t now) noexcept;
   /// Whether frames of the buffer may come without the guest's doing.
   void forget(uint32_t buffer) noexcept;
 
@@ -54,11 +56,9 @@ public:
   void on_unrouted(flip::Stream& stream) noexcept override;
 
 private:
-  struct Shown {
-    uint32_t buffer = no_slot;
-    GpuRect source;
-    uint64_t sequence = 0;
-  };
+  [[nodiscard]] const GpuShown& shown(uint32_t plane) const noexcept {
+    return plane == 0 ? record_.picture : record_.pointer;
+  }
   [[nodiscard]] int32_t origin_x() const noexcept;
   [[nodiscard]] int32_t origin_y() const noexcept;
   void place_picture(flip::Frame& frame) const noexcept;
@@ -74,10 +74,9 @@ private:
   flip::Stream primary_, cursor_;
   std::array<PlaneStats, 2> stats_;
   flip::Rect area_;
-  Shown picture_, pointer_;
+  GpuScanoutRecord& record_; // in the device's state
+  std::array<uint64_t, 2> sequences_{};
   bool pending_ = false, cursor_pending_ = false;
-  int32_t cursor_x_ = 0, cursor_y_ = 0;
-  uint32_t hot_x_ = 0, hot_y_ = 0;
 };
 
 } // namespace scanout::guests

@@ -35,13 +35,18 @@ bool aligned(const uint8_t* at, uintptr_t to) noexcept {
 
 } // namespace
 
-int Virtqueue::set(const GuestMemory& memory, const VirtqueueSetup& setup) noexcept {
+int Virtqueue::set(const GuestMemory& memory, const VirtqueueSetup& setup, InflightRing record) noexcept {
   if (setup.size == 0 || setup.size > max_queue_size || (setup.size & (setup.size - 1)) != 0) return EINVAL;
+  if (record && record.entries() < setup.size) return EINVAL;
   setup_ = setup;
+  record_ = record;
   if (const int error = move(memory); error != 0) return error;
   next_available_ = setup.base;
-  // What was used before is as far as the driver knows it: nothing of ours is outstanding at a start.
   next_used_ = told_used_ = word(used_ + 2).load(std::memory_order_relaxed);
+  // What was taken is what was given back, and what is held still.
+  held_count_ = record_.recover(next_used_, held_);
+  resubmitted_ = 0;
+  if (held_count_ > 0 || setup.resume) next_available_ = static_cast<uint16_t>(next_used_ + held_count_);
   return 0;
 }
 
@@ -60,6 +65,11 @@ Virtqueue::Pop Virtqueue::broken(const char* why) noexcept {
 }
 
 Virtqueue::Pop Virtqueue::pop(DescriptorChain& chain) noexcept {
+  if (resubmits()) {
+    const uint16_t held = held_[resubmitted_++].head;
+    if (held >= setup_.size) return broken("a head that is in flight is not in the descriptor table");
+    return take(held, true, chain) ? Pop::taken : Pop::broken;
+  }
   const uint16_t available = word(available_ + 2).load(std::memory_order_acquire);
   const auto waiting = static_cast<uint16_t>(available - next_available_);
   if (waiting == 0) return Pop::empty;
@@ -67,11 +77,17 @@ Virtqueue::Pop Virtqueue::pop(DescriptorChain& chain) noexcept {
   const size_t entry = available_header + size_t{2} * (next_available_ & (setup_.size - 1));
   const uint16_t head = word(available_ + entry).load(std::memory_order_relaxed);
   if (head >= setup_.size) return broken("a head is not in the descriptor table");
-  chain.head = head;
-  chain.readable = chain.count = 0;
-  if (!walk(descriptors_, setup_.size, head, false, chain)) return Pop::broken;
+  if (!take(head, false, chain)) return Pop::broken;
+  record_.taken(head);
   ++next_available_;
   return Pop::taken;
+}
+
+bool Virtqueue::take(uint16_t head, bool again, DescriptorChain& chain) noexcept {
+  chain.head = head;
+  chain.again = again;
+  chain.readable = chain.count = 0;
+  return walk(descriptors_, setup_.size, head, false, chain);
 }
 
 bool Virtqueue::walk(const uint8_t* table, uint32_t table_size, uint16_t first, bool indirect,
@@ -109,8 +125,10 @@ bool Virtqueue::walk(const uint8_t* table, uint32_t table_size, uint16_t first, 
 void Virtqueue::push(uint16_t head, uint32_t written) noexcept {
   const uint32_t element[2]{head, written};
   const size_t at = used_header + used_element * (next_used_ & (setup_.size - 1));
+  record_.giving(head);
   std::memcpy(used_ + at, element, sizeof element);
   word(used_ + 2).store(++next_used_, std::memory_order_release);
+  record_.given(head, next_used_);
 }
 
 bool Virtqueue::wants_call() noexcept {

@@ -6,10 +6,9 @@
 #include <cstdint>
 
 #include "guests/guest_memory.h"
+#include "guests/vhost_inflight.h"
 
 namespace scanout::guests {
-
-constexpr uint32_t max_queue_size = 1024;
 
 /// One descriptor chain, copied and checked as far as its descriptors go: its addresses may lie anywhere and
 /// are translated when they are used. First the parts that the device reads, then those that it writes.
@@ -20,6 +19,7 @@ struct DescriptorChain {
     uint32_t length;
   };
   uint16_t head = 0;
+  bool again = false;               // a former process had taken it
   uint32_t readable = 0, count = 0; // segments
   std::array<Segment, max_segments> segments;
 
@@ -44,14 +44,16 @@ struct VirtqueueSetup {
   uint64_t descriptors = 0, available = 0, used = 0;
   uint16_t base = 0; // index of the next entry of the available ring
   bool event_idx = false;
+  bool resume = false; // goes on where a former process was, whatever `base` says
 };
 
 /// Thread of the device. The driver is hostile: everything in the rings is copied, then checked; a ring that
 /// breaks the rules is told so by `pop`, and not to be used again.
 class Virtqueue {
 public:
-  /// 0, EINVAL (size), EFAULT (not in the memory, or not aligned). `memory` outlives the use of the queue.
-  int set(const GuestMemory& memory, const VirtqueueSetup& setup) noexcept;
+  /// 0, EINVAL (size), EFAULT (not in the memory, or not aligned). `memory` and what `record` is in outlive
+  /// the use of the queue. Chains that the record says are held come from `pop` first, in their order.
+  int set(const GuestMemory& memory, const VirtqueueSetup& setup, InflightRing record = {}) noexcept;
   /// The same rings in another memory. 0 or EFAULT.
   int move(const GuestMemory& memory) noexcept;
 
@@ -65,6 +67,10 @@ public:
   bool ask_for_kick() noexcept;
   /// Asks for no kicks, as far as that is possible.
   void refuse_kicks() noexcept;
+  /// Chains of a former process that `pop` has not given yet.
+  [[nodiscard]] bool resubmits() const noexcept { return resubmitted_ < held_count_; }
+  /// The driver has taken the ring back: nothing is held any more.
+  void forget_held() noexcept { record_.reset(next_used_); }
 
   /// Where to go on after a stop.
   [[nodiscard]] uint16_t next_available() const noexcept { return next_available_; }
@@ -78,10 +84,14 @@ private:
     uint16_t flags, next;
   };
   Pop broken(const char* why) noexcept;
+  bool take(uint16_t head, bool again, DescriptorChain& chain) noexcept;
   bool walk(const uint8_t* table, uint32_t table_size, uint16_t first, bool indirect,
             DescriptorChain& chain) noexcept;
 
   VirtqueueSetup setup_;
+  InflightRing record_;
+  InflightRing::Heads held_; // of a former process
+  uint32_t held_count_ = 0, resubmitted_ = 0;
   const GuestMemory* memory_ = nullptr;
   uint8_t* descriptors_ = nullptr;
   uint8_t* available_ = nullptr;

@@ -4,6 +4,7 @@ import type { Card } from '../kms/card.js';
 import type { Fd } from '../native/base.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
+import type { FdStore } from '../service/store.js';
 import type { Guest } from './guest.js';
 import type { DeviceTaker } from './offer.js';
 
@@ -17,6 +18,8 @@ export interface GuestHost {
   readonly statistics: FlipStatistics;
   /** Of module "guests". */
   readonly log: Logger;
+  /** What outlives the daemon. Claim in `start`: what nobody has claimed after that is closed. */
+  readonly store: FdStore;
   /** For what an administrator must be able to look up: who was let in, who was not. */
   readonly audit: Log['audit'];
   /**
@@ -44,7 +47,10 @@ export interface GuestKind {
   reload(config: Config): Promise<void>;
   /** A caller of the control API hands a connection over (taken over). Absent: the kind has none. Throws an AdmissionError. */
   attach?(name: string, socket: Fd): Promise<void>;
-  /** Lets no more in. Resolves when every guest of the kind has left its planes. */
+  /**
+   * Lets no more in. Resolves when every guest of the kind has left its planes, or is left as it is for the next daemon,
+   * which the store keeps it for.
+   */
   stop(): Promise<void>;
 }
 

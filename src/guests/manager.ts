@@ -6,6 +6,7 @@ import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
+import type { FdStore } from '../service/store.js';
 import type { Guest } from './guest.js';
 import { AdmissionError, type GuestHost } from './kind.js';
 import type { DeviceTaker } from './offer.js';
@@ -25,6 +26,7 @@ export class GuestManager implements GuestHost {
     private config: Config,
     readonly statistics: FlipStatistics,
     private readonly logs: Log,
+    readonly store: FdStore,
     readonly changed: () => void,
   ) {
     this.log = logs.module('guests');

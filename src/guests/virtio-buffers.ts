@@ -5,7 +5,13 @@
 import type { BufferLayout, CardDevice, DumbPicture, ImportedBuffer } from '../kms/device.js';
 import { DRM_FORMAT_MOD_LINEAR } from '../kms/topology.js';
 import { type Fd, isSystemError } from '../native/base.js';
-import type { VirtioBacking, VirtioGpu, VirtioNotice } from '../native/virtio.js';
+import type {
+  VirtioBacking,
+  VirtioBufferNotice,
+  VirtioGpu,
+  VirtioNotice,
+  VirtioRestored,
+} from '../native/virtio.js';
 import type { GuestBuffer } from './guest.js';
 
 export interface VirtioBuffer extends GuestBuffer {
@@ -66,7 +72,7 @@ export class VirtioBuffers {
   }
 
   /** A framebuffer of memory that a resource has already. Throws a SystemError. */
-  import(notice: VirtioNotice): VirtioBuffer {
+  import(notice: VirtioBufferNotice): VirtioBuffer {
     const { buffer: id, width, height } = notice;
     const backing = this.backings.get(notice.resource);
     const format = FORMATS.get(notice.format as never);
@@ -113,6 +119,22 @@ export class VirtioBuffers {
       reason: `copied: ${backing.reason}`,
       errno: backing.errno,
     };
+  }
+
+  /** A resource of a former daemon: its memory and its buffers again. Throws a SystemError. */
+  async restore({ resource, buffers }: VirtioRestored): Promise<VirtioBuffer[]> {
+    this.backings.set(resource, await this.gpu.remakeBacking(resource));
+    const made: VirtioBuffer[] = [];
+    for (const notice of buffers) {
+      const buffer = this.import(notice);
+      const { width, height, offset } = notice;
+      if (buffer.copy !== null) {
+        const rect = { x: 0, y: 0, width, height, start: BigInt(offset) };
+        await this.gpu.transfer({ ...notice, rect }, buffer.copy.pixels, buffer.copy.stride);
+      }
+      made.push(buffer);
+    }
+    return made;
   }
 
   /** Copies what the guest has transferred. */

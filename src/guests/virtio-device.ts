@@ -16,29 +16,39 @@ export class VirtioDevice implements VirtioOwner {
   readonly buffers: VirtioBuffers;
   lastError = '';
   private readonly guests: VirtioGuest[];
+  private readonly owner: string;
   /** Notices are dealt with one after the other: a buffer is not freed while it is copied into. */
   private turn: Promise<void> = Promise.resolve();
   private ending: Promise<void> | null = null;
 
-  /** Admits its scanouts as guests. Throws an AdmissionError. `gone` is called once, when everything is over. */
+  /**
+   * Admits its scanouts as guests. `state` is that of a former daemon. Throws an AdmissionError, or a SystemError for a state
+   * that does not fit. `gone` is called once, when everything is over.
+   */
   constructor(
     readonly settings: VirtioGuestConfig,
     readonly peer: { pid: number; uid: number },
     private readonly host: GuestHost,
     private readonly gone: () => void,
+    state: Fd | null = null,
   ) {
+    this.owner = storeOwner(settings);
     const wanted = settings.outputs ?? [settings.output];
     const [card] = wanted.map((output, i) => host.place(scanoutName(settings, i), output));
     if (card === undefined) throw new RangeError('a device has one scanout at least');
     this.card = card;
     this.gpu = new VirtioGpu(card.engine, {
       scanouts: wanted.length,
+      label: settings.socket,
+      state,
       onNotice: (notice) => this.onNotice(notice),
       onRefused: (why) => this.problem(why),
       onEnd: (why) => {
         this.host.log.info({ guest: settings.name, reason: why }, 'virtual machine left');
         void this.end();
       },
+      onKeep: (name, fd) => this.keep(name, fd),
+      onDrop: (name) => host.store.remove(this.owner, name),
     });
     this.buffers = new VirtioBuffers(this.gpu, card.device);
     this.guests = wanted.map((_, scanout) => new VirtioGuest(this, scanout));
@@ -62,6 +72,31 @@ export class VirtioDevice implements VirtioOwner {
     else await this.gpu.connect(socket);
   }
 
+  /** In place of `start`: goes on where a former daemon was. Takes over the socket and what was kept. */
+  async restore(socket: Fd, kept: Map<string, Fd>): Promise<void> {
+    for (const guest of this.guests) await this.host.arrived(guest);
+    const rest = [...kept].filter(([name]) => name !== 'socket' && name !== 'state');
+    const resources = this.gpu.restore(socket, Object.fromEntries(rest));
+    for (const resource of resources) {
+      for (const buffer of await this.buffers.restore(resource)) {
+        for (const guest of this.guests) await this.card.shadows.added(guest, buffer);
+        await this.gpu.restored(buffer.id, buffer.copy !== null, buffer.framebuffer);
+      }
+    }
+    await this.gpu.resume();
+  }
+
+  /** Leaves the virtual machine to the next daemon; what it shows last stays until the card is closed. */
+  async suspend(): Promise<void> {
+    this.ending ??= Promise.resolve();
+    await this.gpu.suspend();
+  }
+
+  private keep(name: string, fd: Fd): void {
+    this.host.store.put(this.owner, name, fd, name === 'socket');
+    fd.close();
+  }
+
   /** Takes the guests off their planes and frees what they had. Safe to call again. */
   end(): Promise<void> {
     this.ending ??= this.leave().catch((error: unknown) =>
@@ -72,6 +107,7 @@ export class VirtioDevice implements VirtioOwner {
 
   private async leave(): Promise<void> {
     await this.gpu.disconnect();
+    this.host.store.removeAll(this.owner);
     await this.turn;
     for (const guest of this.guests) await this.host.departed(guest, true);
     this.buffers.releaseAll();
@@ -132,4 +168,9 @@ export class VirtioDevice implements VirtioOwner {
       await this.gpu.finishJob(false, false, 0);
     }
   }
+}
+
+/** Under which its descriptors are kept. */
+export function storeOwner({ name }: VirtioGuestConfig): string {
+  return `virtio/${name}`;
 }

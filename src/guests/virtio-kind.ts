@@ -4,9 +4,9 @@ import { dirname } from 'node:path';
 import type { Config, DaemonConfig, VirtioGuestConfig } from '../config/config.js';
 import { allowsPeer } from '../config/match.js';
 import { type Fd, isSystemError } from '../native/base.js';
-import { type PeerCredentials, UnixListener } from '../native/unix-listener.js';
+import { type PeerCredentials, peerCredentials, UnixListener } from '../native/unix-listener.js';
 import { AdmissionError, type GuestHost, type GuestKind, type GuestKindEntry } from './kind.js';
-import { VirtioDevice } from './virtio-device.js';
+import { storeOwner, VirtioDevice } from './virtio-device.js';
 
 export const virtioKind: GuestKindEntry = { name: 'virtio', make: (host) => new VirtioKind(host) };
 
@@ -17,6 +17,7 @@ class VirtioKind implements GuestKind {
 
   async start(config: Config): Promise<void> {
     await this.reload(config);
+    await Promise.all([...this.ports.values()].map((port) => port.restore()));
   }
 
   async reload(config: Config): Promise<void> {
@@ -37,7 +38,7 @@ class VirtioKind implements GuestKind {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.ports.values()].map((port) => port.close()));
+    await Promise.all([...this.ports.values()].map((port) => port.stop()));
     this.ports.clear();
   }
 }
@@ -75,6 +76,30 @@ class VirtioPort {
     }
   }
 
+  /** Goes on with the virtual machine that was connected to a former daemon. */
+  async restore(): Promise<void> {
+    const { name } = this.settings;
+    const owner = storeOwner(this.settings);
+    const kept = this.host.store.claim(owner);
+    if (kept === null) return;
+    const [socket, state] = [kept.get('socket'), kept.get('state')];
+    try {
+      // Without its socket the machine has ended meanwhile.
+      if (socket === undefined || state === undefined) throw new AdmissionError('it is gone');
+      const device = this.admit(peerCredentials(socket), state);
+      if (typeof device === 'string') throw new AdmissionError(device);
+      await device.restore(socket, kept);
+      this.host.log.info({ guest: name }, 'went on with the virtual machine of the former daemon');
+    } catch (error) {
+      if (!(error instanceof AdmissionError) && !isSystemError(error)) throw error;
+      this.host.log.error({ guest: name, err: error }, `virtual machine let go: ${error.message}`);
+      await this.device?.end();
+      this.host.store.removeAll(owner);
+    } finally {
+      for (const fd of kept.values()) fd.close();
+    }
+  }
+
   private accept(connection: Fd, peer: PeerCredentials): void {
     // The former one's planes are given back first.
     const former = this.device;
@@ -82,33 +107,48 @@ class VirtioPort {
       void former.end().then(() => this.accept(connection, peer));
       return;
     }
-    const { pid, uid, gid } = peer;
     const { name } = this.settings;
-    const why = this.admit(connection, peer);
-    this.host.audit('guest', { name, pid, uid, gid, admitted: why === null });
-    if (why === null) return;
-    this.host.log.warn({ guest: name, pid, uid }, `virtual machine refused: ${why}`);
+    const device = this.admit(peer, null);
+    if (typeof device !== 'string') {
+      void device.start(connection).catch((error: unknown) => {
+        this.host.log.error({ guest: name, err: error }, 'virtual machine not shown');
+        void device.end();
+      });
+      return;
+    }
+    const { pid, uid } = peer;
+    this.host.log.warn({ guest: name, pid, uid }, `virtual machine refused: ${device}`);
     connection.close();
   }
 
-  /** Why it may not come, or null: it is a guest now. */
-  private admit(connection: Fd, { pid, uid, gid }: PeerCredentials): string | null {
+  /** It is a guest now, or why it may not be. */
+  private admit(peer: PeerCredentials, state: Fd | null): VirtioDevice | string {
+    const { pid, uid, gid } = peer;
+    const device = this.makeDevice(peer, state);
+    const why = typeof device === 'string' ? device : null;
+    this.host.audit('guest', { name: this.settings.name, pid, uid, gid, admitted: why === null });
+    return device;
+  }
+
+  private makeDevice({ pid, uid, gid }: PeerCredentials, state: Fd | null): VirtioDevice | string {
     const { settings } = this;
     if (this.listener === null) return 'its guest is not in the configuration any more';
     if (!allowsPeer(settings, uid, gid)) return `uid ${uid} gid ${gid} may not be this guest`;
     if (this.device !== null) return 'another one is connected';
     try {
-      const device: VirtioDevice = new VirtioDevice(settings, { pid, uid }, this.host, () => {
-        if (this.device === device) this.device = null;
-      });
+      const device: VirtioDevice = new VirtioDevice(
+        settings,
+        { pid, uid },
+        this.host,
+        () => {
+          if (this.device === device) this.device = null;
+        },
+        state,
+      );
       this.device = device;
-      void device.start(connection).catch((error: unknown) => {
-        this.host.log.error({ guest: settings.name, err: error }, 'virtual machine not shown');
-        void device.end();
-      });
-      return null;
+      return device;
     } catch (error) {
-      if (error instanceof AdmissionError) return error.message;
+      if (error instanceof AdmissionError || isSystemError(error)) return error.message;
       throw error;
     }
   }
@@ -117,5 +157,13 @@ class VirtioPort {
     this.listener?.close();
     this.listener = null;
     await this.device?.end();
+  }
+
+  /** The daemon ends: its virtual machine is the next one's where somebody keeps what that needs. */
+  async stop(): Promise<void> {
+    if (!this.host.store.kept || this.device === null || this.device.ended) return await this.close();
+    this.listener?.close();
+    this.listener = null;
+    await this.device.suspend();
   }
 }

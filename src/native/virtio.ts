@@ -40,9 +40,33 @@ export interface VirtioBacking {
   errno: number;
 }
 
+/** A resource of a former process that has memory, and its buffers: what a notice says of them, without its job. */
+export interface VirtioRestored {
+  resource: number;
+  buffers: VirtioBufferNotice[];
+}
+
+export type VirtioBufferNotice = Pick<
+  VirtioNotice,
+  'resource' | 'buffer' | 'width' | 'height' | 'format' | 'stride' | 'offset'
+>;
+
 export interface VirtioGpu {
   /** Takes over a connected stream socket and speaks vhost-user on it. Once. */
   connect(socket: Fd): Promise<void>;
+  /**
+   * In place of `connect`: goes on with the connection of a former process, whose `state` the device was made with. Takes
+   * over the socket and what it had kept. Every resource has then to be given its memory (`remakeBacking`) and every buffer
+   * its framebuffer (`restored`) before `resume`. Throws a SystemError; `disconnect` is to be called then.
+   */
+  restore(socket: Fd, kept: Record<string, Fd>): VirtioRestored[];
+  /** The memory that a resource of a former process had. */
+  remakeBacking(resource: number): Promise<VirtioBacking>;
+  restored(buffer: number, copied: boolean, framebuffer: number): Promise<void>;
+  /** Shows what the former process showed, starts the rings where it was, and goes on reading. */
+  resume(): Promise<void>;
+  /** Leaves everything as it is for a process to come: the rings, the connection, what was kept. */
+  suspend(): Promise<void>;
   /** What the guest is told of a scanout; width 0: nothing is connected. At most 1024 bytes of EDID. */
   setDisplay(scanout: number, width: number, height: number, edid: Uint8Array | null): Promise<void>;
   /** Tells the driver that displays changed. False where the VMM has no way for that. */
@@ -50,7 +74,11 @@ export interface VirtioGpu {
   /** For a notice `back`: reads the memory's list. Rejects with a SystemError when less than `size` bytes are there. */
   readBacking(resource: number, size: number): Promise<VirtioBacking>;
   /** Copies the rectangle of a notice into `target`, on another thread; `target` must stay mapped until it resolves. */
-  transfer(notice: VirtioNotice, target: Uint8Array, targetStride: number): Promise<void>;
+  transfer(
+    notice: VirtioBufferNotice & Pick<VirtioNotice, 'rect'>,
+    target: Uint8Array,
+    targetStride: number,
+  ): Promise<void>;
   /** Answers the job in hand. `framebuffer` 0: the display did not take it. `copied`: transfers fill it. */
   finishJob(done: boolean, copied: boolean, framebuffer: number): Promise<void>;
   bufferReleased(buffer: number): Promise<void>;
@@ -74,11 +102,18 @@ interface VirtioExports {
     options: {
       /** 1 to 16. */
       scanouts: number;
+      /** What a successor has to agree on; at most 127 bytes. */
+      label: string;
+      /** Of a former process (taken over), for `restore`. Throws a SystemError when it is another device's. */
+      state: Fd | null;
       onNotice(notice: VirtioNotice): void;
       /** A request of the VMM was refused; it goes on. */
       onRefused(why: string): void;
       /** The connection is over; `disconnect` is still to be called. */
       onEnd(why: string): void;
+      /** A successor will need the descriptor (taken over), in place of the one of that name; or none of that name. */
+      onKeep(name: string, fd: Fd): void;
+      onDrop(name: string): void;
     },
   ) => VirtioGpu;
   /** `firstStream` and the one after it are its streams' ids. */

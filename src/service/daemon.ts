@@ -20,6 +20,7 @@ import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
 import type { Log, Logger } from './log.js';
 import { FlipStatistics } from './statistics.js';
+import { SystemdStore } from './store.js';
 import { Watchdog } from './watchdog.js';
 
 const DRAIN_MS = 1000;
@@ -41,6 +42,7 @@ export class StartError extends Error {}
 export class Daemon {
   private readonly cards: Card[] = [];
   private readonly statistics = new FlipStatistics();
+  private readonly store: SystemdStore;
   private readonly guests: GuestManager;
   private readonly manager: Manager;
   private readonly log: Logger;
@@ -58,7 +60,8 @@ export class Daemon {
   ) {
     this.log = logs.module('daemon');
     this.config = setup.config;
-    this.guests = new GuestManager(this.cards, this.config, this.statistics, logs, () =>
+    this.store = new SystemdStore(logs.module('store'));
+    this.guests = new GuestManager(this.cards, this.config, this.statistics, logs, this.store, () =>
       this.manager.emit('changed', 'guests'),
     );
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
@@ -88,6 +91,7 @@ export class Daemon {
     // Under systemd it is there (RuntimeDirectory=); started by hand it may not be.
     mkdirSync(dirname(this.config.daemon.busSocket), { recursive: true });
     for (const kind of this.kinds) await kind.start(this.config);
+    this.store.close();
     this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
     await this.bus.start();
     this.drain = setInterval(() => this.drainRecords(), DRAIN_MS);

@@ -77,19 +77,11 @@ World& world() {
 
 class Victim final : private VhostUser::Owner {
 public:
-  Victim() : gpu_(std::make_shared<VirtioGpu>(2, *world().engine)) {
+  Victim() {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) std::abort();
     front_.reset(pair[0]);
-    VhostUser::Owner& owner = *this;
-    vhost_ = std::make_unique<VhostUser>(
-        base::UniqueFd(pair[1]), VhostUser::Traits{VirtioGpu::features, vhost::protocol_config, 2}, owner);
-    gpu_->open();
-    for (uint32_t i = 0; i < 2; ++i) {
-      scanouts_[i] = std::make_unique<VirtioScanout>(gpu_, i, 1 + 2 * i, *world().engine);
-      scanouts_[i]->on_enter(*world().engine);
-      scanouts_[i]->set_area({0, 0, 640, 480});
-    }
+    make(base::UniqueFd(pair[1]));
     std::memset(world().bytes, 0, memory_size);
   }
   Victim(const Victim&) = delete;
@@ -97,14 +89,7 @@ public:
   ~Victim() {
     RingChange(RingChange::What::stop_all).run(gpu_->rings());
     gpu_->reset();
-    gpu_->close();
-    for (const auto& scanout : scanouts_) {
-      for (uint32_t i = 0; i < 2; ++i)
-        scanout->stream(i).drop();
-      scanout->on_leave(*world().engine);
-    }
-    while (world().engine->notice()) {
-    }
+    unmake();
   }
 
   /// A good front end, so that the rest of the input reaches the device.
@@ -117,7 +102,10 @@ public:
       message(input);
       return;
     case 2:
-      start(input);
+      if (input.take<uint8_t>() % 4 == 0)
+        restart();
+      else
+        start(input);
       return;
     case 3:
     case 4:
@@ -144,7 +132,60 @@ private:
   }
   bool set_config(uint32_t, std::span<const uint8_t>) override { return true; }
   bool other(Request, std::span<const uint8_t>, ReceivedFds&) override { return false; }
+  void keep(const std::string& name, int fd) override { kept_[name].reset(dup(fd)); }
+  void drop(const std::string& name) override { kept_.erase(name); }
   void refused(const std::string&) override {}
+
+  void make(base::UniqueFd socket) {
+    VhostUser::Owner& owner = *this;
+    vhost_ = std::make_unique<VhostUser>(std::move(socket),
+                                         VhostUser::Traits{VirtioGpu::features, vhost::protocol_config, 2},
+                                         owner, state_->transport());
+    gpu_ = std::make_shared<VirtioGpu>(2, *world().engine, state_);
+    gpu_->open();
+    for (uint32_t i = 0; i < 2; ++i) {
+      scanouts_[i] = std::make_unique<VirtioScanout>(gpu_, i, 1 + 2 * i, *world().engine);
+      scanouts_[i]->on_enter(*world().engine);
+      scanouts_[i]->set_area({0, 0, 640, 480});
+    }
+  }
+
+  void unmake() {
+    gpu_->close();
+    for (const auto& scanout : scanouts_) {
+      for (uint32_t i = 0; i < 2; ++i)
+        scanout->stream(i).drop();
+      scanout->on_leave(*world().engine);
+    }
+    while (world().engine->notice()) {
+    }
+  }
+
+  /// The process dies, and another one goes on if it can.
+  void restart() {
+    gpu_->suspend();
+    base::UniqueFd socket(dup(vhost_->fd()));
+    vhost_.reset();
+    change_.reset();
+    unmake();
+    for (auto& scanout : scanouts_)
+      scanout.reset();
+    gpu_.reset();
+    backing_.reset();
+    state_ = VirtioState::open(base::UniqueFd(dup(state_->fd())), 2, "fuzz");
+    make(std::move(socket));
+    try {
+      VhostUser::Kept kept;
+      for (const auto& [name, fd] : kept_)
+        kept[name].reset(dup(fd.get()));
+      const auto changes = vhost_->restore(std::move(kept));
+      gpu_->show_again();
+      for (const auto& change : changes)
+        change->run(gpu_->rings());
+    } catch (const std::runtime_error&) { // what was refused before may be so again
+    }
+    receive();
+  }
 
   void receive() {
     while (vhost_->receive() == VhostUser::State::waiting) {
@@ -266,11 +307,13 @@ private:
   }
 
   static constexpr uint32_t ring_size = 16;
+  std::shared_ptr<VirtioState> state_ = VirtioState::make(2, "fuzz");
   std::shared_ptr<VirtioGpu> gpu_;
   std::unique_ptr<VirtioScanout> scanouts_[2];
   std::unique_ptr<VhostUser> vhost_;
   std::unique_ptr<RingChange> change_;
   std::unique_ptr<GpuBacking> backing_;
+  VhostUser::Kept kept_;
   base::UniqueFd front_;
   uint16_t next_[2]{};
 };
@@ -284,6 +327,12 @@ void Victim::start(Input& input) {
     vhost::MemoryRegion region;
   } const table{1, 0, {guest_base, memory_size, user_base, 0}};
   say(Request::set_mem_table, table, world().memory.get());
+  // The guest writes into the records, too.
+  if (input.take<uint8_t>() % 2 == 0) {
+    const vhost::Inflight records{InflightMemory::bytes(2, ring_size), 0x8000, 2, ring_size};
+    say(Request::get_inflight_fd, records);
+    say(Request::set_inflight_fd, records, world().memory.get());
+  }
   for (uint32_t ring = 0; ring < 2; ++ring) {
     say(Request::set_vring_num, vhost::VringState{ring, ring_size});
     say(Request::set_vring_base, vhost::VringState{ring, 0});

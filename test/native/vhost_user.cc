@@ -92,7 +92,7 @@ TEST(vhost_user_refuses_features_that_were_not_offered) {
   CHECK(m.refused("feature bit 34"));
   CHECK(!m.vm.tell_u64(Request::set_features, vhost::bit(0)));
   CHECK(m.refused("feature bit 0"));
-  CHECK(!m.vm.tell_u64(Request::set_protocol_features, vhost::bit(12)));
+  CHECK(!m.vm.tell_u64(Request::set_protocol_features, vhost::bit(18)));
   // QEMU acknowledges this one of its own accord.
   CHECK(m.vm.tell_u64(Request::set_features, vhost::feature_version_1 | vhost::feature_ring_reset));
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -67,7 +68,7 @@ void FakeRing::clear() {
 }
 
 VirtioRig::VirtioRig(Rig& rig, uint32_t count)
-    : rig(rig), gpu(std::make_shared<guests::VirtioGpu>(count, rig.engine)) {
+    : rig(rig), state(guests::VirtioState::make(count, "rig")), count_(count) {
   for (int i = 0; i < 2; ++i) {
     kicks[i].reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     calls[i].reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -75,22 +76,90 @@ VirtioRig::VirtioRig(Rig& rig, uint32_t count)
   int pair[2];
   base::check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");
   front.reset(pair[0]);
+  make_vhost(base::UniqueFd(pair[1]));
+  for (uint32_t i = 0; i < count; ++i)
+    rig.add_crtc(i + 1);
+  make_device();
+}
+
+void VirtioRig::make_vhost(base::UniqueFd socket) {
   VhostUser::Owner& owner = *this;
-  vhost = std::make_unique<VhostUser>(base::UniqueFd(pair[1]),
+  vhost = std::make_unique<VhostUser>(std::move(socket),
                                       VhostUser::Traits{.features = guests::VirtioGpu::features,
                                                         .protocol_features = guests::vhost::protocol_config,
                                                         .rings = 2},
-                                      owner);
+                                      owner, state->transport());
+}
+
+void VirtioRig::make_device() {
+  left_ = false;
+  gpu = std::make_shared<guests::VirtioGpu>(count_, rig.engine, state);
   CHECK_EQ(rig.call([this](flip::Engine&) { return gpu->open(); }), 0);
-  for (uint32_t i = 0; i < count; ++i) {
-    scanouts.push_back(std::make_unique<guests::VirtioScanout>(gpu, i, 10 + 2 * i, rig.engine));
+  for (uint32_t i = 0; i < count_; ++i) {
+    const uint32_t stream = 10 + 2 * (i + count_ * lives_);
+    scanouts.push_back(std::make_unique<guests::VirtioScanout>(gpu, i, stream, rig.engine));
     guests::VirtioScanout* scanout = scanouts.back().get();
     CHECK_EQ(rig.call([scanout](flip::Engine& engine) { return -scanout->on_enter(engine); }), 0);
     CHECK_EQ(rig.call([scanout](flip::Engine&) { return scanout->set_area({0, 0, 640, 480}), 0; }), 0);
     // Each scanout on a CRTC of its own: planes 100 and 101, 200 and 201.
-    rig.add_crtc(i + 1);
     rig.attach(scanout->stream(0), i + 1, 100 * (i + 1));
     rig.attach(scanout->stream(1), i + 1, 100 * (i + 1) + 1);
+  }
+  ++lives_;
+}
+
+bool VirtioRig::die_and_go_on(const std::function<void(guests::VirtioState&)>& between) {
+  // What is in the file at one moment, as a process that is killed leaves it.
+  base::UniqueFd file(base::check(memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
+  rig.call([&](flip::Engine&) {
+    struct stat status{};
+    REQUIRE(fstat(state->fd(), &status) == 0 && ftruncate(file.get(), status.st_size) == 0);
+    std::vector<uint8_t> bytes(4 << 20); // the tables, the records, and the pieces of some resources
+    REQUIRE(pread(state->fd(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+    REQUIRE(pwrite(file.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+    REQUIRE(fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    gpu->suspend();
+    return 0;
+  });
+  base::UniqueFd socket(dup(vhost->fd()));
+  vhost.reset();
+  change_.reset();
+  leave();
+  while (gpu->notice()) {
+  }
+  scanouts.clear();
+  gpu.reset();
+  state = guests::VirtioState::open(std::move(file), count_, "rig");
+  if (between) between(*state);
+  make_vhost(std::move(socket));
+  make_device();
+  return go_on();
+}
+
+bool VirtioRig::go_on() {
+  VhostUser::Kept copies;
+  for (const auto& [name, fd] : kept)
+    copies[name].reset(dup(fd.get()));
+  try {
+    auto changes = vhost->restore(std::move(copies));
+    return rig.call([&](flip::Engine&) {
+      for (uint32_t i = 0; i < guests::max_gpu_buffers; ++i) {
+        const guests::GpuBuffer& buffer = gpu->buffer(i);
+        const bool ready = buffer.state == guests::GpuBuffer::State::ready;
+        // As in the former life.
+        if (ready) gpu->restored(i, {.done = true, .fb_id = 1001 + i});
+      }
+      gpu->show_again();
+      int failed = 0;
+      for (const auto& change : changes) {
+        change->run(gpu->rings());
+        failed |= change->error;
+      }
+      return failed;
+    }) == 0;
+  } catch (const std::runtime_error& error) {
+    refusals.emplace_back(error.what());
+    return false;
   }
 }
 
@@ -101,7 +170,9 @@ VirtioRig::~VirtioRig() {
 void VirtioRig::leave() {
   if (left_) return;
   left_ = true;
-  rig.call([this](flip::Engine&) {
+  const bool dead = !vhost; // everything stays as it is
+  rig.call([this, dead](flip::Engine&) {
+    if (dead) return 0;
     RingChange(RingChange::What::stop_all).run(gpu->rings());
     gpu->reset();
     gpu->close();
@@ -144,12 +215,17 @@ std::vector<uint8_t> VirtioRig::ask(Request request, const void* payload, size_t
     std::memcpy(CMSG_DATA(rights), fds.data(), sizeof(int) * fds.size());
   }
   REQUIRE(sendmsg(front.get(), &message, MSG_NOSIGNAL) >= 0);
+  return reply();
+}
+
+std::vector<uint8_t> VirtioRig::reply() {
+  if (unhandled) return {};
   pump();
+  guests::vhost::Header header{};
   std::vector<uint8_t> reply(sizeof header + 1024);
   const ssize_t got = recv(front.get(), reply.data(), reply.size(), MSG_DONTWAIT);
   if (got < static_cast<ssize_t>(sizeof header)) return {};
   std::memcpy(&header, reply.data(), sizeof header);
-  CHECK_EQ(header.request, static_cast<uint32_t>(request));
   CHECK_EQ(header.flags, guests::vhost::version | guests::vhost::flag_reply);
   reply.resize(static_cast<size_t>(got));
   reply.erase(reply.begin(), reply.begin() + sizeof header);
@@ -339,6 +415,7 @@ bool VirtioRig::work() {
       try {
         const guests::GpuBacking backing(*vhost->memory(), gpu->job_chain(), gpu->job_entries_at(),
                                          gpu->job_entries());
+        state->write_pieces(notice->resource, backing.parts());
         result.done = backing.size() >= uint64_t{notice->layout.stride} * notice->layout.height;
       } catch (const base::SystemError&) {
         result.done = false;

@@ -4,6 +4,7 @@
 #include <linux/virtio_gpu.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,6 +50,7 @@ public:
   }
   /// Makes a chain available by its head.
   void offer(uint16_t head);
+  void set_used(uint16_t index) { word(8192 + 2) = index; }
   void set_available(uint16_t index) { word(4096 + 2) = index; }
   [[nodiscard]] uint16_t available() { return word(4096 + 2); }
   uint16_t& available_flags() { return word(4096); }
@@ -87,6 +89,8 @@ public:
   /// Sends a message and has it handled; gives the payload of the reply, empty when there is none.
   std::vector<uint8_t> ask(guests::vhost::Request request, const void* payload, size_t size,
                            const std::vector<int>& fds = {}, uint32_t flags = guests::vhost::version);
+  /// The payload of a reply that has come.
+  std::vector<uint8_t> reply();
   uint64_t ask_u64(guests::vhost::Request request);
   /// True when it was acknowledged as done.
   bool tell(guests::vhost::Request request, const void* payload, size_t size,
@@ -100,6 +104,10 @@ public:
   /// Everything a VMM does.
   void boot();
   void hang_up();
+
+  /// The process dies as it is, and another one goes on with what was kept. `between`: what happens to the
+  /// state that is kept, before. False when it cannot go on; `refusals` has why.
+  bool die_and_go_on(const std::function<void(guests::VirtioState&)>& between = {});
 
   // The driver.
   /// Offers a command of the control queue without a kick; gives its number.
@@ -133,12 +141,15 @@ public:
   FakeMemory memory;
   FakeRing control{memory, control_at, 64}, cursor{memory, cursor_at, 16};
   base::UniqueFd kicks[2], calls[2];
+  std::shared_ptr<guests::VirtioState> state;
   std::shared_ptr<guests::VirtioGpu> gpu;
   std::vector<std::unique_ptr<guests::VirtioScanout>> scanouts;
   std::unique_ptr<guests::VhostUser> vhost;
   base::UniqueFd front;
   std::vector<std::string> refusals, broken;
+  bool unhandled = false; // messages are sent, and not handled
   bool jobs_wait = false; // `work` leaves jobs alone
+  guests::VhostUser::Kept kept;
   int released_buffers = 0, released_resources = 0, backed = 0;
 
 private:
@@ -149,13 +160,18 @@ private:
   bool other(guests::vhost::Request, std::span<const uint8_t>, guests::ReceivedFds&) override {
     return false;
   }
+  void keep(const std::string& name, int fd) override { kept[name].reset(dup(fd)); }
+  void drop(const std::string& name) override { kept.erase(name); }
   void refused(const std::string& why) override { refusals.push_back(why); }
+  void make_device();
+  void make_vhost(base::UniqueFd socket);
+  bool go_on();
   void pump();
   void leave();
 
   std::unique_ptr<guests::RingChange> change_;
   std::vector<uint16_t> heads_; // by number
-  uint32_t slots_ = 0;
+  uint32_t slots_ = 0, count_, lives_ = 0;
   bool left_ = false;
 };
 
