@@ -31,6 +31,8 @@ export interface DaemonOptions {
   /** TOML after [daemon]'s sockets. */
   config?: string;
   env?: NodeJS.ProcessEnv;
+  /** A program with its arguments that starts the daemon. */
+  through?: readonly string[];
   /** Directory with sockets and configuration, for a daemon that follows another. */
   directory?: string;
 }
@@ -60,7 +62,8 @@ export class TestDaemon {
     const file = join(directory, 'scanoutd.toml');
     const sockets = `guest_socket = "${directory}/guest.sock"\nbus_socket = "${directory}/bus"\nsystem_bus = "off"`;
     writeFileSync(file, `[daemon]\n${sockets}\nlog_level = "debug"\n${options.config ?? ''}\n`);
-    const child = spawn(process.execPath, [MAIN, '--config', file], {
+    const [command = '', ...args] = [...(options.through ?? []), process.execPath, MAIN, '--config', file];
+    const child = spawn(command, args, {
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

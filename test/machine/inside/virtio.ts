@@ -1,5 +1,5 @@
 /** A daemon with a virtio guest, and a QEMU whose virtio-gpu device it is. */
-import { TestDaemon } from './daemon.js';
+import { type DaemonOptions, TestDaemon } from './daemon.js';
 import { pattern } from './pattern.js';
 import type { Qemu, QemuOptions } from './qemu.js';
 import { assertSeen } from './seen.js';
@@ -9,9 +9,12 @@ export const SIZE = { width: 640, height: 480 };
 const SOCKET = '/run/scanoutd-test-vm.sock';
 
 /** With a guest "vm"; `more` are further keys of it. */
-export function startDaemon(more: string): Promise<TestDaemon> {
-  const guest = `[[guest]]\nname = "vm"\nkind = "virtio"\nsocket = "${SOCKET}"\n${more}`;
-  return TestDaemon.start({ config: `[[output]]\nmode = "640x480"\n${guest}` });
+export function startDaemon(
+  more: string,
+  { socket = SOCKET, ...options }: Partial<DaemonOptions> & { socket?: string } = {},
+): Promise<TestDaemon> {
+  const guest = `[[guest]]\nname = "vm"\nkind = "virtio"\nsocket = "${socket}"\n${more}`;
+  return TestDaemon.start({ ...options, config: `[[output]]\nmode = "640x480"\n${guest}` });
 }
 
 /** `properties` of the device begin with a comma. */
