@@ -1,5 +1,5 @@
-// A service manager's store of descriptors (systemd's, as far as the daemon uses it), and what starts a daemon with
-// what is in it. No Python and no datagram sockets in Node.js, inside the test machine.
+// A service manager's store of descriptors (systemd's, as far as the daemon uses it), and what starts a
+// daemon with what is in it. No Python and no datagram sockets in Node.js, inside the test machine.
 //
 //   store serve DIRECTORY          receives at DIRECTORY/notify, hands out at DIRECTORY/take; says "ready"
 //   store run DIRECTORY COMMAND    runs the command with what is stored, as socket activation passes it
