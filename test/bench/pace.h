@@ -54,7 +54,7 @@ static int64_t now_ns(void) {
   return now.tv_sec * pace_second + now.tv_nsec;
 }
 
-static void die(const char* what, int error) {
+__attribute__((noreturn)) static void die(const char* what, int error) {
   fprintf(stderr, "guest: %s: %s\n", what, strerror(error < 0 ? -error : error));
   exit(1);
 }

@@ -111,16 +111,18 @@ void VirtioRig::make_device() {
 bool VirtioRig::die_and_go_on(const std::function<void(guests::VirtioState&)>& between) {
   // What is in the file at one moment, as a process that is killed leaves it.
   base::UniqueFd file(base::check(memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
-  rig.call([&](flip::Engine&) {
-    struct stat status{};
-    REQUIRE(fstat(state->fd(), &status) == 0 && ftruncate(file.get(), status.st_size) == 0);
-    std::vector<uint8_t> bytes(4 << 20); // the tables, the records, and the pieces of some resources
-    REQUIRE(pread(state->fd(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
-    REQUIRE(pwrite(file.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
-    REQUIRE(fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+  std::vector<uint8_t> bytes(4 << 20); // the tables, the records, and the pieces of some resources
+  const auto size = static_cast<ssize_t>(bytes.size());
+  const int unread = rig.call([&](flip::Engine&) {
+    const bool read = pread(state->fd(), bytes.data(), bytes.size(), 0) == size;
     gpu->suspend();
-    return 0;
+    return read ? 0 : EIO;
   });
+  REQUIRE(unread == 0);
+  struct stat status{};
+  REQUIRE(fstat(state->fd(), &status) == 0 && ftruncate(file.get(), status.st_size) == 0);
+  REQUIRE(pwrite(file.get(), bytes.data(), bytes.size(), 0) == size);
+  REQUIRE(fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
   base::UniqueFd socket(dup(vhost->fd()));
   vhost.reset();
   change_.reset();
@@ -142,7 +144,7 @@ bool VirtioRig::go_on() {
     copies[name].reset(dup(fd.get()));
   try {
     auto changes = vhost->restore(std::move(copies));
-    return rig.call([&](flip::Engine&) {
+    const int error = rig.call([&](flip::Engine&) {
       for (uint32_t i = 0; i < guests::max_gpu_buffers; ++i) {
         const guests::GpuBuffer& buffer = gpu->buffer(i);
         const bool ready = buffer.state == guests::GpuBuffer::State::ready;
@@ -156,7 +158,8 @@ bool VirtioRig::go_on() {
         failed |= change->error;
       }
       return failed;
-    }) == 0;
+    });
+    return error == 0;
   } catch (const std::runtime_error& error) {
     refusals.emplace_back(error.what());
     return false;
