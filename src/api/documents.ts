@@ -29,6 +29,8 @@ export interface GuestPlaneDocument {
   present: 'mailbox' | 'fifo' | 'async';
   fourcc: string | null;
   modifier: string | null;
+  /** Of the buffer of its newest frame, in pixels; null where there is none. */
+  size: { width: number; height: number } | null;
   flips: number;
   /** Frames that a newer one replaced before they were shown (mailbox). */
   superseded: number;
@@ -47,13 +49,20 @@ export interface GuestDocument {
   /** Connector name of the output that shows the guest, or null. */
   output: string | null;
   area: { x: number; y: number; width: number; height: number } | null;
+  /** Mode of that output, or null where none shows it. */
+  mode: { width: number; height: number; refreshMhz: number } | null;
   buffers: number;
   /** Frames copied by shadow copy since the guest came. */
   copies: number;
+  /** Frames that its machine was told are over before they were shown, since the display took too long. */
+  late: number;
   planes: GuestPlaneDocument[];
   /** Newest error that the guest was told, or empty. */
   lastError: string;
 }
+
+/** What a guest knows of itself. */
+export type GuestFacts = Omit<GuestDocument, 'mode'>;
 
 export interface OutputDocument {
   /** Connector name, e.g. HDMI-A-1. */

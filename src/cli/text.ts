@@ -84,15 +84,17 @@ export function formatGuests(guests: readonly GuestDocument[], style: Style): st
     return 'No guest. Guests connect to the guest socket; see docs/guest-protocol.md.\n';
   }
   const rows = guests.flatMap((guest) => {
-    const place = [guest.name, connectionOf(guest), guest.output ?? '-', areaOf(guest)];
+    const { name, kind, output, mode } = guest;
+    const on = [output ?? '-', mode === null ? '-' : formatMode(mode), areaOf(guest)];
+    const place = [name, kind, connectionOf(guest), ...on];
     const planes = guest.planes.map(planeCells);
     return (planes.length === 0 ? [[]] : planes).map((cells, index) => [
       ...(index === 0 ? place : place.map(() => '')),
       ...cells,
     ]);
   });
-  const head = ['GUEST', 'PROCESS', 'OUTPUT', 'AREA'];
-  const planeHead = ['PLANE', 'ON', 'STATE', 'FORMAT', 'PRESENT', 'FLIPS', 'MISSED', 'P50', 'P99'];
+  const head = ['GUEST', 'KIND', 'PROCESS', 'OUTPUT', 'MODE', 'AREA'];
+  const planeHead = ['PLANE', 'ON', 'STATE', 'SIZE', 'FORMAT', 'PRESENT', 'FLIPS', 'MISSED', 'P50', 'P99'];
   const width = head.length + planeHead.length;
   const padded = rows.map((row) => [...row, ...Array.from({ length: width - row.length }, () => '')]);
   return formatTable([...head, ...planeHead], padded, style) + formatNotes(guests.flatMap(notesOfGuest));
@@ -108,7 +110,7 @@ export function formatGuest(guest: GuestDocument, style: Style): string {
   );
   return [
     formatGuests([guest], style),
-    `${count(guest.buffers, 'buffer')} registered, ${count(guest.copies, 'frame')} copied\n`,
+    `${count(guest.buffers, 'buffer')} registered, ${count(guest.copies, 'frame')} copied, ${guest.late} answered before shown\n`,
     ...planes,
   ].join('');
 }
@@ -131,6 +133,7 @@ function planeCells(plane: GuestPlaneDocument): string[] {
     plane.kind,
     onText(plane),
     plane.state,
+    plane.size === null ? '-' : `${plane.size.width}x${plane.size.height}`,
     plane.fourcc === null ? '-' : `${plane.fourcc}${plane.modifier === null ? '' : ` ${plane.modifier}`}`,
     plane.present,
     String(plane.flips),

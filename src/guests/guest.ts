@@ -1,5 +1,5 @@
 /** A guest as the rest of the daemon sees it, whatever its kind. */
-import type { GuestDocument, PlaneState } from '../api/documents.js';
+import type { GuestFacts, PlaneState } from '../api/documents.js';
 import type { Area, GuestKindName, PlaneRequest } from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import type { BufferLayout } from '../kms/device.js';
@@ -97,5 +97,5 @@ export interface Guest {
    * freed. Nothing but `document` is called afterwards.
    */
   leave(): Promise<void>;
-  document(): GuestDocument;
+  document(): GuestFacts;
 }

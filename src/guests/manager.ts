@@ -203,7 +203,10 @@ export class GuestManager implements GuestHost {
   }
 
   documents(): GuestDocument[] {
-    return [...this.guests.values()].map((guest) => guest.document());
+    return [...this.guests.values()].map((guest) => ({
+      ...guest.document(),
+      mode: this.outputOf(guest)?.modeDocument() ?? null,
+    }));
   }
 }
 

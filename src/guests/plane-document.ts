@@ -23,6 +23,7 @@ export function planeDocument(
     present,
     fourcc: buffer === null ? null : formatName(buffer.layout.fourcc),
     modifier: buffer === null ? null : `0x${buffer.layout.modifier.toString(16)}`,
+    size: buffer === null ? null : { width: buffer.layout.width, height: buffer.layout.height },
     flips: stats?.flips ?? 0,
     superseded: stats?.superseded ?? 0,
     missed: stats?.missed ?? 0,

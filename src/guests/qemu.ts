@@ -1,5 +1,5 @@
 /** The control half of one console of QEMU's D-Bus display: its buffers, its size, and what is told of it. */
-import type { GuestDocument, GuestPlaneDocument } from '../api/documents.js';
+import type { GuestFacts, GuestPlaneDocument } from '../api/documents.js';
 import type { Area, PlaneRequest, QemuGuestConfig } from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import type { ImportedBuffer } from '../kms/device.js';
@@ -265,7 +265,7 @@ export class QemuGuest implements Guest {
 
   formats(): void {} // QEMU is not told
 
-  document(): GuestDocument {
+  document(): GuestFacts {
     return {
       name: this.name,
       kind: 'qemu',
@@ -278,6 +278,7 @@ export class QemuGuest implements Guest {
       copies: this.left
         ? 0
         : this.planes.reduce((sum, { index }) => sum + this.producer.stats(index).copied, 0),
+      late: this.left ? 0 : this.producer.counters().lateReplies,
       planes: this.planes.map((plane) => this.planeDocument(plane)),
       lastError: this.lastError,
     };

@@ -1,5 +1,5 @@
 /** The control half of a socket guest: its messages, its buffers, and what it is told. */
-import type { GuestDocument, GuestPlaneDocument } from '../api/documents.js';
+import type { GuestFacts, GuestPlaneDocument } from '../api/documents.js';
 import type {
   Area,
   PlaneRequest,
@@ -237,7 +237,7 @@ export class SocketGuest implements Guest {
     this.lastError = error;
   }
 
-  document(): GuestDocument {
+  document(): GuestFacts {
     const planes = this.planes.map((plane) => this.planeDocument(plane));
     return {
       name: this.name,
@@ -251,6 +251,7 @@ export class SocketGuest implements Guest {
       copies: this.left
         ? 0
         : this.planes.reduce((sum, { index }) => sum + this.producer.stats(index).copied, 0),
+      late: 0, // they wait as long as it takes
       planes,
       lastError: this.lastError,
     };

@@ -1,5 +1,5 @@
 /** The control half of a vfio guest: imports what its planes show, and gives it the monitor's EDID. */
-import type { GuestDocument, GuestPlaneDocument } from '../api/documents.js';
+import type { GuestFacts, GuestPlaneDocument } from '../api/documents.js';
 import type { Area, PlaneRequest, VfioGuestConfig } from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import { guestEdid } from '../kms/guest-edid.js';
@@ -209,7 +209,7 @@ export class VfioGuest implements Guest {
     this.statistics.forget(this.planes.map(({ stream }) => stream));
   }
 
-  document(): GuestDocument {
+  document(): GuestFacts {
     const stats = this.planes.map(({ index }) => (this.left ? null : this.producer.stats(index)));
     return {
       name: this.name,
@@ -221,6 +221,7 @@ export class VfioGuest implements Guest {
       area: this.place?.area ?? null,
       buffers: this.buffersKept.size,
       copies: stats.reduce((sum, one) => sum + (one?.copied ?? 0), 0),
+      late: 0, // nobody waits
       planes: this.planes.map((plane) => this.planeDocument(plane)),
       lastError: this.lastError,
     };

@@ -1,5 +1,5 @@
 /** One scanout of a virtual machine's virtio-gpu device, as a guest. */
-import type { GuestDocument, GuestPlaneDocument } from '../api/documents.js';
+import type { GuestFacts, GuestPlaneDocument } from '../api/documents.js';
 import type { Area, PlaneRequest, VirtioGuestConfig } from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import { guestEdid } from '../kms/guest-edid.js';
@@ -132,7 +132,7 @@ export class VirtioGuest implements Guest {
     this.owner.statistics.forget(this.planes.map(({ stream }) => stream));
   }
 
-  document(): GuestDocument {
+  document(): GuestFacts {
     const copies = (index: number) => (this.left ? 0 : this.producer.stats(index).copied);
     return {
       name: this.name,
@@ -144,6 +144,7 @@ export class VirtioGuest implements Guest {
       area: this.place?.area ?? null,
       buffers: this.owner.buffers.size,
       copies: copies(0) + copies(1),
+      late: this.left ? 0 : this.owner.gpu.stats().late,
       planes: this.planes.map((plane) => this.planeDocument(plane)),
       lastError: this.owner.lastError,
     };

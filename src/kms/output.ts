@@ -220,10 +220,15 @@ export class Output {
     return result;
   }
 
+  modeDocument(): OutputDocument['mode'] {
+    if (this.lit === null) return null;
+    const { width, height, refreshMhz } = this.lit.mode;
+    return { width, height, refreshMhz };
+  }
+
   document(): OutputDocument {
     const { connector, lit } = this;
     const stats = lit === null ? null : this.card.engine.stats(lit.crtc.id);
-    const mode = lit?.mode ?? null;
     return {
       name: this.name,
       card: this.card.path,
@@ -233,7 +238,7 @@ export class Output {
       connected: connector.connected,
       lit: lit !== null,
       reason: lit === null ? this.reason : '',
-      mode: mode === null ? null : { width: mode.width, height: mode.height, refreshMhz: mode.refreshMhz },
+      mode: this.modeDocument(),
       modes: connector.modes.map(({ width, height, refreshMhz, preferred }) => ({
         width,
         height,

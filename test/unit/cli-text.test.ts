@@ -42,9 +42,9 @@ DP-2      /dev/dri/card0  -               -                unplugged  deadline  
   DP-2: newest failure: modeset: EINVAL (errno 22), 3 in all
 
 Guests
-GUEST  PROCESS           OUTPUT    AREA           PLANE    ON        STATE   FORMAT  PRESENT  FLIPS  MISSED  P50    P99
-tv     812 (user 64055)  HDMI-A-1  1920x1080+0+0  primary  plane 31  direct  XR24    mailbox  600    1       85 us  1.3 ms
-clock  connected         HDMI-A-1  1920x1080+0+0  overlay  plane 35  copied  XR24    mailbox  600    1       -      -
+GUEST  KIND    PROCESS           OUTPUT    MODE             AREA           PLANE    ON        STATE   SIZE       FORMAT  PRESENT  FLIPS  MISSED  P50    P99
+tv     socket  812 (user 64055)  HDMI-A-1  1920x1080@59.94  1920x1080+0+0  primary  plane 31  direct  1920x1080  XR24    mailbox  600    1       85 us  1.3 ms
+clock  virtio  connected         HDMI-A-1  1920x1080@59.94  1920x1080+0+0  overlay  plane 35  copied  640x480    XR24    mailbox  600    1       -      -
   clock: plane 0 is copied: TEST_ONLY refused NV12 on plane 35: EINVAL
   clock: newest error: BAD_RECT: empty
 `,
@@ -58,23 +58,32 @@ test('nothing at all is said in words', () => {
 });
 
 test('a guest with several planes has a line for each, one without any still has one', () => {
-  const planes = [plane(), plane({ index: 1, kind: 'cursor', plane: null, state: 'off', fourcc: null })];
+  const planes = [
+    plane(),
+    plane({ index: 1, kind: 'cursor', plane: null, state: 'off', size: null, fourcc: null }),
+  ];
   const text = formatGuests(
-    [guest({ planes }), guest({ name: 'late', connected: false, output: null, area: null, planes: [] })],
+    [
+      guest({ planes }),
+      guest({ name: 'late', connected: false, output: null, area: null, mode: null, planes: [] }),
+    ],
     STYLE,
   );
   const lines = text.split('\n').map((line) => line.split(/ {2,}/));
-  assert.deepEqual(lines[1]?.slice(0, 7), [
+  assert.deepEqual(lines[1]?.slice(0, 10), [
     'tv',
+    'socket',
     '812 (user 64055)',
     'HDMI-A-1',
+    '1920x1080@59.94',
     '1920x1080+0+0',
     'primary',
     'plane 31',
     'direct',
+    '1920x1080',
   ]);
-  assert.deepEqual(lines[2]?.slice(0, 5), ['', 'cursor', '-', 'off', '-']);
-  assert.deepEqual(lines[3], ['late', 'not connected', '-', '-']);
+  assert.deepEqual(lines[2]?.slice(0, 6), ['', 'cursor', '-', 'off', '-', '-']);
+  assert.deepEqual(lines[3], ['late', 'socket', 'not connected', '-', '-', '-']);
 });
 
 test('a paused card says so', () => {
@@ -93,7 +102,7 @@ test('one output has its modes, as the configuration reads them', () => {
 test('one guest has all its counters', () => {
   assert.match(
     formatGuest(guest(), STYLE),
-    /\n3 buffers registered, 0 frames copied\nplane 0: 2 frames superseded, 0 refused; latency of 600 flips: p50 85 us, p99 1.3 ms, max 2.6 s\n$/,
+    /\n3 buffers registered, 0 frames copied, 0 answered before shown\nplane 0: 2 frames superseded, 0 refused; latency of 600 flips: p50 85 us, p99 1.3 ms, max 2.6 s\n$/,
   );
 });
 
