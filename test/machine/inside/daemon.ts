@@ -14,6 +14,7 @@ import type {
 } from '../../../src/api/documents.js';
 import type { Fd } from '../../../src/native/base.js';
 import { Bus } from '../../../src/native/bus.js';
+import type { FlipRecord } from './flip-rig.js';
 
 const MAIN = new URL('../../../src/cli/scanoutd.js', import.meta.url).pathname;
 const START_MS = 180_000; // emulated, beside other work
@@ -112,6 +113,13 @@ export class TestDaemon {
 
   async assign(guest: string, request: AssignRequest): Promise<void> {
     await this.call('Assign', 'ss', guest, JSON.stringify(request));
+  }
+
+  /** The flips of a guest's plane that are kept, oldest first. */
+  async records(guest: string, plane = 0): Promise<FlipRecord[]> {
+    const [json] = await this.call('Records', 's', guest);
+    const { planes } = JSON.parse(json as string) as { planes: { index: number; flips: FlipRecord[] }[] };
+    return planes.find(({ index }) => index === plane)?.flips ?? [];
   }
 
   /** What the output scans out, decoded. */
