@@ -193,6 +193,39 @@ TEST(vhost_user_reads_and_writes_the_configuration) {
   CHECK(m.refused("sizes"));
 }
 
+TEST(vhost_user_tells_that_the_configuration_changed_by_a_channel_of_its_own) {
+  Machine m;
+  m.vm.negotiate();
+  CHECK(!m.vm.vhost->config_changed()); // the front end has given none
+  int pair[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+  const base::UniqueFd ours(pair[0]);
+  base::UniqueFd theirs(pair[1]);
+  CHECK(!m.vm.tell_u64(Request::set_backend_req_fd, 0));
+  CHECK(m.vm.tell_u64(Request::set_backend_req_fd, 0, {theirs.get()}));
+  theirs.reset();
+  const auto told = [&] {
+    vhost::Header header{};
+    if (recv(ours.get(), &header, sizeof header, MSG_DONTWAIT) != sizeof header) return false;
+    char more;
+    return header.request == vhost::backend_config_change && header.flags == vhost::version &&
+           header.size == 0 && recv(ours.get(), &more, 1, MSG_DONTWAIT) == -1;
+  };
+  CHECK(m.vm.vhost->config_changed());
+  CHECK(told());
+  REQUIRE(m.vm.die_and_go_on()); // the next process has the channel, too
+  CHECK(m.vm.vhost->config_changed());
+  CHECK(told());
+  // A front end that does not read is not waited for, one that has closed it does no harm.
+  int sent = 0;
+  while (sent < 1'000'000 && m.vm.vhost->config_changed())
+    ++sent;
+  CHECK(sent > 0 && sent < 1'000'000);
+  CHECK_EQ(shutdown(ours.get(), SHUT_RDWR), 0);
+  CHECK(!m.vm.vhost->config_changed());
+  CHECK(m.vm.vhost->state() == VhostUser::State::open);
+}
+
 TEST(vhost_user_ends_a_flood_of_descriptors) {
   Machine m;
   const std::vector<int> many(12, m.vm.kicks[0].get());
