@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { kvmOrNot } from './kvm.js';
 import { Qemu, type QemuOptions } from './qemu.js';
 
 const KERNEL = '/boot/vmlinux';
@@ -61,7 +62,7 @@ export async function startLinux(options: LinuxOptions): Promise<Qemu> {
   const { drivers = ['virtio_pci', 'virtio-gpu'], append = '', ...rest } = options;
   return await Qemu.start({
     memoryMb: 256,
-    cpu: 'max',
+    accelerators: await kvmOrNot(),
     ...rest,
     kernel: KERNEL,
     initrd: initramfs(drivers),

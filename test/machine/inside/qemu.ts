@@ -27,7 +27,8 @@ export interface QemuOptions {
   /** `-display`'s argument (none). */
   display?: string;
   memoryMb?: number;
-  cpu?: string;
+  /** `-accel` arguments; the emulator by default, in which a bare guest is quick enough. */
+  accelerators?: readonly string[];
   /** Further monitors, by the name that `monitor` gives the path of. */
   monitors?: readonly string[];
   env?: Record<string, string>;
@@ -130,10 +131,10 @@ function argumentsOf(directory: string, options: QemuOptions): string[] {
   const memory = `${options.memoryMb ?? 128}M`;
   const monitors = ['test', ...(options.monitors ?? [])];
   return [
-    ...['-nodefaults', '-no-user-config', '-accel', 'tcg,thread=multi', '-m', memory],
+    ...['-nodefaults', '-no-user-config', '-m', memory],
+    ...(options.accelerators ?? ['-accel', 'tcg,thread=multi']),
     ...['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ...['-machine', 'pc,memory-backend=memory', '-display', options.display ?? 'none'],
-    ...(options.cpu === undefined ? [] : ['-cpu', options.cpu]),
     ...['-chardev', 'stdio,id=serial,signal=off', '-serial', 'chardev:serial'],
     ...monitors.flatMap((name) => ['-qmp', `unix:${monitorPath(directory, name)},server=on,wait=off`]),
     ...['-kernel', options.kernel ?? BARE_GUEST, '-append', options.append ?? ''],
