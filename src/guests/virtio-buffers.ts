@@ -20,21 +20,28 @@ export interface VirtioBuffer extends GuestBuffer {
   readonly copy: DumbPicture | null;
 }
 
-/** Width and height of a cursor, which has to be blended. Everything else is opaque, whatever its format says. */
+/**
+ * Width and height of a cursor, which is blended whatever its format says: Linux makes all its buffers without alpha,
+ * and QEMU does not look. Everything else is opaque.
+ */
 const CURSOR_SIZE = 64;
 
 const fourcc = (name: string) => Buffer.from(name, 'latin1').readUInt32LE();
-/** By virtio-gpu format number: with alpha, and without. */
+const BGRA = [fourcc('AR24'), fourcc('XR24')] as const;
+const ARGB = [fourcc('BA24'), fourcc('BX24')] as const;
+const RGBA = [fourcc('AB24'), fourcc('XB24')] as const;
+const ABGR = [fourcc('RA24'), fourcc('RX24')] as const;
+/** By virtio-gpu format number, named as virtio-gpu does: blended, and opaque. */
 const FORMATS = new Map([
-  [1, [fourcc('AR24'), fourcc('XR24')]],
-  [2, [fourcc('XR24'), fourcc('XR24')]],
-  [3, [fourcc('BA24'), fourcc('BX24')]],
-  [4, [fourcc('BX24'), fourcc('BX24')]],
-  [67, [fourcc('AB24'), fourcc('XB24')]],
-  [68, [fourcc('RX24'), fourcc('RX24')]],
-  [121, [fourcc('RA24'), fourcc('RX24')]],
-  [134, [fourcc('XB24'), fourcc('XB24')]],
-] as const);
+  [1, BGRA],
+  [2, BGRA],
+  [3, ARGB],
+  [4, ARGB],
+  [67, RGBA],
+  [68, ABGR],
+  [121, ABGR],
+  [134, RGBA],
+]);
 
 export class VirtioBuffers {
   private readonly backings = new Map<number, VirtioBacking>();
@@ -75,7 +82,7 @@ export class VirtioBuffers {
   import(notice: VirtioBufferNotice): VirtioBuffer {
     const { buffer: id, width, height } = notice;
     const backing = this.backings.get(notice.resource);
-    const format = FORMATS.get(notice.format as never);
+    const format = FORMATS.get(notice.format);
     if (id === null || backing === undefined || format === undefined) {
       throw new TypeError(`resource ${notice.resource} cannot be imported`);
     }
