@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 
 const TIMED_OUT = 124;
 const MACHINE_FAILED = 125;
+const NOT_BOOTED = 123;
 const KERNEL_COMPLAINED = 126;
 // User space of an emulated machine is up in 5 to 30 s, and several may share two processors.
 const BOOT_SECONDS = 300;
@@ -146,7 +147,7 @@ function verdict(lines, complaints) {
     );
     if (qemuSaid) process.stderr.write(qemuSaid);
     tail(lines);
-    return MACHINE_FAILED;
+    return ready ? MACHINE_FAILED : NOT_BOOTED;
   }
   if (qemuSaid) say(`QEMU said: ${qemuSaid.trim()}`);
   const complained = complaints.length > 0 || (taint & (TAINT_OOPS | TAINT_WARNING)) !== 0;
