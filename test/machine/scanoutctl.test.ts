@@ -4,8 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { processIo } from '../../src/cli/io.js';
-import { run } from '../../src/cli/program.js';
+import { ctl as ctlOf } from './inside/ctl.js';
 import { TestDaemon } from './inside/daemon.js';
 import { Example } from './inside/example.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
@@ -22,27 +21,7 @@ after(async () => {
   card.destroy();
 });
 
-interface Answer {
-  code: number;
-  out: string;
-  err: string;
-}
-
-/** A command in this process: starting a program takes seconds where it is emulated. */
-async function ctl(...args: string[]): Promise<Answer> {
-  const answer = { out: '', err: '' };
-  const code = await run(args, {
-    ...processIo(),
-    env: { SCANOUTD_BUS: join(daemon.directory, 'bus') },
-    out: (data) => {
-      answer.out += data;
-    },
-    error: (text) => {
-      answer.err += text;
-    },
-  });
-  return { code, ...answer };
-}
+const ctl = (...args: string[]) => ctlOf(daemon, ...args);
 
 test('status, outputs and guests: tables, and the same as JSON', async () => {
   const guest = new Example(daemon.guestSocket, 'kiosk', ['--format', 'RG16', '--seconds', '120']);

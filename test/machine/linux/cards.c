@@ -2,7 +2,7 @@
  * A program for a Linux guest: flips test cards by KMS as the bare guest does by hand (../guest), and says on
  * standard output what it did. The cards' pixels are the bare guest's.
  *
- *   cards [frames=N] [size=WxH] [gap=MS] [step=1]
+ *   cards [card=N] [frames=N] [size=WxH] [gap=MS] [step=1]
  *
  * Bytes on standard input, with or without step=1: `f` flips the next card, `m` moves the cursor, `h` looks
  * at the connector again, `q` ends the program.
@@ -37,7 +37,7 @@ struct buffer {
 };
 
 static struct {
-  uint32_t frames, width, height, gap_ms;
+  uint32_t card, frames, width, height, gap_ms;
   bool step;
 } options;
 
@@ -207,6 +207,7 @@ static bool obey(int wait_ms) {
 static void parse(int count, char** words) {
   for (int i = 1; i < count; i++) {
     if (sscanf(words[i], "size=%ux%u", &options.width, &options.height) == 2) continue;
+    if (sscanf(words[i], "card=%u", &options.card) == 1) continue;
     if (sscanf(words[i], "frames=%u", &options.frames) == 1) continue;
     if (sscanf(words[i], "gap=%u", &options.gap_ms) == 1) continue;
     options.step |= strcmp(words[i], "step=1") == 0;
@@ -222,11 +223,13 @@ int main(int count, char** words) {
     terminal.c_oflag |= OPOST | ONLCR;
     tcsetattr(STDIN_FILENO, TCSANOW, &terminal);
   }
-  card = open("/dev/dri/card0", O_RDWR | O_CLOEXEC);
+  char path[32];
+  snprintf(path, sizeof path, "/dev/dri/card%u", options.card);
+  card = open(path, O_RDWR | O_CLOEXEC);
   if (card < 0) fail("card");
   look();
   drmVersion* version = drmGetVersion(card);
-  printf("@hello device=linux driver=%s\n", version->name);
+  printf("@hello device=linux driver=%s card=%u\n", version->name, options.card);
   drmFreeVersion(version);
   for (int i = 0; i < BUFFERS; i++)
     buffers[i] = make_buffer(mode.hdisplay, mode.vdisplay, true);
