@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { TestDaemon } from './inside/daemon.js';
-import { guestConfig, outputOf, provesFlips, SLOW_MS, startDisplay } from './inside/qemu-display.js';
+import { pattern } from './inside/pattern.js';
+import { guestConfig, outputOf, proves, provesFlips, SLOW_MS, startDisplay } from './inside/qemu-display.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const BIG = { width: 800, height: 600 };
@@ -58,4 +59,40 @@ test('each console is a guest, and its guest follows the size of the output that
       );
     });
   });
+});
+
+test('a machine that reboots is shown again, and under a daemon that comes anew its picture as it was', async () => {
+  const monitor = join(directory, 'lasting');
+  const guests = guestConfig('vm', monitor, `output = "${first}"`);
+  const former = await start(guests);
+  try {
+    const qemu = await startDisplay(monitor, {
+      append: `step=1 size=${SMALL.width}x${SMALL.height}`,
+      args: ['-device', 'virtio-gpu-pci'],
+    });
+    await qemu.during(async () => {
+      await outputOf(former, 'vm');
+      await qemu.event('buffers');
+      await provesFlips(former, qemu, first, SMALL, 0, 1);
+      qemu.send('r');
+      await qemu.eventAfter(1, 'buffers');
+      qemu.send('f');
+      await qemu.eventAfter(2, 'flip');
+      const last = pattern(SMALL.width, SMALL.height, 0);
+      await proves(former, first, 'after the reboot', () => last);
+
+      await former.stop('SIGKILL');
+      const daemon = await start(guests, former);
+      await daemon.during(async () => {
+        await proves(daemon, first, 'what it showed before', () => last);
+        assert.equal(qemu.all('flip').length, 3, 'the guest did nothing');
+        qemu.send('ff');
+        await qemu.eventAfter(4, 'flip');
+        const next = pattern(SMALL.width, SMALL.height, 2);
+        await proves(daemon, first, 'what it flipped then', () => next);
+      });
+    });
+  } finally {
+    await former.dispose();
+  }
 });
