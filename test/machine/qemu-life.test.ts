@@ -96,3 +96,41 @@ test('a machine that reboots is shown again, and under a daemon that comes anew 
     await former.dispose();
   }
 });
+
+test('two machines on two outputs: one is killed and comes back, the other keeps its frames', async () => {
+  const monitors = { stays: join(directory, 'stays'), dies: join(directory, 'dies') };
+  const daemon = await start(
+    guestConfig('stays', monitors.stays, `output = "${first}"`) +
+      guestConfig('dies', monitors.dies, `output = "${second}"`),
+  );
+  const machine = (monitor: string, { width, height }: typeof BIG) =>
+    startDisplay(monitor, {
+      append: `step=1 size=${width}x${height}`,
+      args: ['-device', 'virtio-gpu-pci'],
+    });
+  await daemon.during(async () => {
+    const stays = await machine(monitors.stays, SMALL);
+    await stays.during(async () => {
+      for (const frame of [0, 2]) {
+        const dies = await machine(monitors.dies, BIG);
+        await dies.during(async () => {
+          assert.equal(await outputOf(daemon, 'dies'), second);
+          await dies.event('buffers');
+          await provesFlips(daemon, dies, second, BIG, 0, 1);
+          assert.equal(await outputOf(daemon, 'stays'), first);
+          await stays.event('buffers');
+          await provesFlips(daemon, stays, first, SMALL, frame, frame);
+        });
+        // It was killed: its output is idle, and the other one goes on.
+        await provesFlips(daemon, stays, first, SMALL, frame + 1, frame + 1);
+        const status = await daemon.until('one guest', ({ guests }) => guests.length === 1, SLOW_MS);
+        assert.equal(status.guests[0]?.name, 'stays');
+        await daemon.until('idle', ({ outputs }) =>
+          outputs.every(({ name, idle }) => name !== second || idle),
+        );
+      }
+      const { planes, lastError } = await daemon.guest('stays');
+      assert.deepEqual([planes[0]?.refused, lastError], [0, '']);
+    });
+  });
+});
