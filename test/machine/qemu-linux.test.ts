@@ -1,5 +1,5 @@
 /**
- * Linux guests under QEMU's D-Bus display: software frames from the firmware's text on, blobs, and virgl.
+ * Linux guests under QEMU's D-Bus display: software frames from before the kernel on, blobs, and virgl.
  * The two displays that need OpenGL are in one virtual machine.
  */
 import assert from 'node:assert/strict';
@@ -53,11 +53,11 @@ async function dumped(qemu: Qemu): Promise<Expected | null> {
   return dump.data.some((value) => value !== 0) ? dump : null;
 }
 
-/** The firmware's text, for which the machine is stopped: it boots on quickly. */
-async function provesFirmware(daemon: TestDaemon, qemu: Qemu, output: string): Promise<void> {
+/** What is seen before a kernel runs, QEMU's own message or the firmware's text; stopped, since it boots on quickly. */
+async function provesBeforeKernel(daemon: TestDaemon, qemu: Qemu, output: string): Promise<void> {
   while ((await dumped(qemu)) === null) await sleep(50);
   await qemu.qmp('stop');
-  await proves(daemon, output, 'text of the firmware', () => dumped(qemu));
+  await proves(daemon, output, 'before the kernel', () => dumped(qemu));
   assert.equal(qemu.all('boot').length, 0, 'no kernel had the screen yet');
   await qemu.qmp('cont');
 }
@@ -101,7 +101,7 @@ async function truthOf(daemon: TestDaemon, name: string) {
   return { state, fourcc, reason, copies };
 }
 
-test('software frames of Linux are copied: the text of the firmware, the console, test cards', async (t) => {
+test('software frames of Linux are copied: before the kernel, its console, test cards', async (t) => {
   await withDaemon(t, ['soft'], async (daemon, monitor, tell) => {
     const [output = ''] = card.connectors;
     const qemu = await startLinux({
@@ -110,8 +110,8 @@ test('software frames of Linux are copied: the text of the firmware, the console
       args: ['-device', 'virtio-vga', ...monitorArgs(monitor)],
     });
     await qemu.during(async () => {
-      await provesFirmware(daemon, qemu, output);
-      tell('firmware');
+      await provesBeforeKernel(daemon, qemu, output);
+      tell('before the kernel');
       await qemu.event('buffers', {}, BOOT_MS);
       tell('booted');
       await proves(daemon, output, 'console of the kernel', () => dumped(qemu));
