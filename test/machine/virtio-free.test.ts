@@ -1,10 +1,8 @@
 /** Virtual machines that flip as fast as they are let: paced by the display, and undisturbed by each other. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { RECORD_FLAGS } from '../../src/native/flip.js';
-import type { FlipRecord } from './inside/flip-rig.js';
 import { Qemu } from './inside/qemu.js';
-import { SIZE, startDaemon, vhost } from './inside/virtio.js';
+import { assertInOrder, SIZE, startDaemon, vhost } from './inside/virtio.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 let card: VkmsDevice;
@@ -17,19 +15,6 @@ before(() => {
 after(() => card.destroy());
 
 const FRAMES = 120;
-
-/** Each frame was on the screen for a vblank of its own, in the order of the guest. */
-function assertInOrder(flips: readonly FlipRecord[]): void {
-  for (const [i, flip] of flips.entries()) {
-    const { flags, retries, sequence, vblank, kickNs, commitEnterNs } = flip;
-    assert.ok(flags & RECORD_FLAGS.vsync && flags & RECORD_FLAGS.direct, JSON.stringify(flip));
-    assert.equal(retries, 0);
-    assert.ok(kickNs <= commitEnterNs, JSON.stringify(flip));
-    const former = flips[i - 1];
-    if (former === undefined) continue;
-    assert.ok(sequence > former.sequence && vblank > former.vblank, JSON.stringify([former, flip]));
-  }
-}
 
 for (const fence of [1, 0]) {
   const how = fence === 1 ? 'is paced by the display' : 'without fences is not, and its newest frame wins';

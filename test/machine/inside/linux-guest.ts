@@ -18,7 +18,7 @@ import { Qemu, type QemuOptions } from './qemu.js';
 const KERNEL = '/boot/vmlinux';
 const PROGRAM = 'build-machine/cards';
 const INIT = 'build-machine/linux-init';
-const APPLETS = ['sh', 'mount', 'insmod', 'sleep', 'cut', 'tr', 'echo'];
+const APPLETS = ['sh', 'mount', 'insmod', 'sleep', 'cut', 'tr', 'echo', 'wc', 'md5sum'];
 /** Nested emulation. */
 export const BOOT_MS = 300_000;
 /** Quick: no search for what is not there, no self-tests, no noise. The console is the display and the serial line. */
@@ -26,6 +26,7 @@ const APPEND = [
   ...['console=ttyS0', 'console=tty0', 'quiet', 'loglevel=3', 'panic=-1', 'mitigations=off', 'nokaslr'],
   ...['tsc=reliable', 'no_timer_check', 'random.trust_cpu=on', 'cryptomgr.notests', 'audit=0', 'selinux=0'],
   ...['apparmor=0', 'net.ifnames=0', 'i8042.noaux', 'i8042.nokbd', 'rcupdate.rcu_expedited=1'],
+  'vt.global_cursor_default=0', // or the console blinks
 ].join(' ');
 
 /** The initramfs with the drivers named; made once for each set of them. Returns its path. */

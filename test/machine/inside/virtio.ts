@@ -1,5 +1,8 @@
 /** A daemon with a virtio guest, and a QEMU whose virtio-gpu device it is. */
+import assert from 'node:assert/strict';
+import { RECORD_FLAGS } from '../../../src/native/flip.js';
 import { type DaemonOptions, TestDaemon } from './daemon.js';
+import type { FlipRecord } from './flip-rig.js';
 import { pattern } from './pattern.js';
 import type { Qemu, QemuOptions } from './qemu.js';
 import { assertSeen } from './seen.js';
@@ -39,5 +42,18 @@ export async function proveFlips(
     qemu.send('f');
     await qemu.event('flip', { frame });
     await assertSeen(daemon, output, pattern(SIZE.width, SIZE.height, frame), `frame ${frame}`);
+  }
+}
+
+/** Each frame was on the screen for a vblank of its own, in the order of the guest. */
+export function assertInOrder(flips: readonly FlipRecord[]): void {
+  for (const [i, flip] of flips.entries()) {
+    const { flags, retries, sequence, vblank, kickNs, commitEnterNs } = flip;
+    assert.ok(flags & RECORD_FLAGS.vsync && flags & RECORD_FLAGS.direct, JSON.stringify(flip));
+    assert.equal(retries, 0);
+    assert.ok(kickNs <= commitEnterNs, JSON.stringify(flip));
+    const former = flips[i - 1];
+    if (former === undefined) continue;
+    assert.ok(sequence > former.sequence && vblank > former.vblank, JSON.stringify([former, flip]));
   }
 }
