@@ -36,10 +36,7 @@ const PATIENCE_MS = 60_000;
 const AHEAD = 3;
 
 const socketOf = (name: Name) => `/run/scanoutd-test-${name}.sock`;
-const start = (name: Name) =>
-  Qemu.start(
-    vhost({ append: `step=1 band=8 size=${name === 'small' ? 'auto' : '320x240'}` }, '', socketOf(name)),
-  );
+const start = (name: Name) => Qemu.start(vhost({ append: 'step=1 band=8 size=auto' }, '', socketOf(name)));
 /** CLOCK_MONOTONIC, as in the records. */
 const nowNs = () => Number(process.hrtime.bigint());
 
