@@ -1,5 +1,5 @@
 /**
- * Linux guests under QEMU's D-Bus display: software frames from before the kernel on, blobs, and virgl.
+ * Linux guests under QEMU's D-Bus display: software frames from the firmware on, blobs, and virgl.
  * The two displays that need OpenGL are in one virtual machine.
  */
 import assert from 'node:assert/strict';
@@ -18,6 +18,10 @@ import { GL, guestConfig, makeRenderNode, monitorArgs, NO_GL, proves } from './i
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const SIZE = { width: 800, height: 600 };
+/** Of the text mode that the firmware sets. */
+const TEXT_HEIGHT = 400;
+/** More of them are lit by a line of text than by a cursor. */
+const TEXT_VALUES = 1500;
 const FRAMES = 3;
 
 let card: VkmsDevice;
@@ -53,11 +57,22 @@ async function dumped(qemu: Qemu): Promise<Expected | null> {
   return dump.data.some((value) => value !== 0) ? dump : null;
 }
 
-/** What is seen before a kernel runs, QEMU's own message or the firmware's text; stopped, since it boots on quickly. */
-async function provesBeforeKernel(daemon: TestDaemon, qemu: Qemu, output: string): Promise<void> {
-  while ((await dumped(qemu)) === null) await sleep(50);
+/** Text, and neither a cursor alone nor a message of QEMU's own, which has another size. */
+function isText({ height, data }: Expected): boolean {
+  return height === TEXT_HEIGHT && data.filter((value) => value !== 0).length > TEXT_VALUES;
+}
+
+/** The firmware's text, for which the machine is stopped: it boots on. */
+async function provesFirmware(daemon: TestDaemon, qemu: Qemu, output: string): Promise<void> {
+  const deadline = performance.now() + BOOT_MS;
   await qemu.qmp('stop');
-  await proves(daemon, output, 'before the kernel', () => dumped(qemu));
+  while (!isText(await qemu.screendump())) {
+    assert.ok(performance.now() < deadline, 'the firmware shows no text');
+    await qemu.qmp('cont');
+    await sleep(200);
+    await qemu.qmp('stop');
+  }
+  await proves(daemon, output, 'text of the firmware', () => dumped(qemu));
   assert.equal(qemu.all('boot').length, 0, 'no kernel had the screen yet');
   await qemu.qmp('cont');
 }
@@ -101,20 +116,21 @@ async function truthOf(daemon: TestDaemon, name: string) {
   return { state, fourcc, reason, copies };
 }
 
-test('software frames of Linux are copied: before the kernel, its console, test cards', async (t) => {
+test('software frames of Linux are copied: the firmware, its console, test cards', async (t) => {
   await withDaemon(t, ['soft'], async (daemon, monitor, tell) => {
     const [output = ''] = card.connectors;
     const qemu = await startLinux({
-      append: 'step=1',
+      append: 'step=1 text=1',
       display: NO_GL,
-      args: ['-device', 'virtio-vga', ...monitorArgs(monitor)],
+      args: ['-device', 'virtio-vga', '-boot', 'menu=on,splash-time=3000', ...monitorArgs(monitor)],
     });
     await qemu.during(async () => {
-      await provesBeforeKernel(daemon, qemu, output);
-      tell('before the kernel');
-      await qemu.event('buffers', {}, BOOT_MS);
+      await provesFirmware(daemon, qemu, output);
+      tell('firmware');
+      await qemu.event('console', {}, BOOT_MS);
       tell('booted');
       await proves(daemon, output, 'console of the kernel', () => dumped(qemu));
+      qemu.send('\n');
       await provesCards(daemon, qemu, output, 0);
       await provesCursor(daemon, qemu, output);
       const { state, reason, copies } = await truthOf(daemon, 'soft');
