@@ -21,7 +21,9 @@ export async function kvmOrNot(): Promise<string[]> {
  * so it is patched once, with no other processor on.
  */
 async function hold(): Promise<void> {
-  for (const module of ['kvm_amd', 'kvm_intel']) spawnSync('modprobe', ['--quiet', module]);
+  for (const module of ['kvm_amd', 'kvm_intel']) {
+    if (!existsSync('/dev/kvm')) spawnSync('modprobe', ['--quiet', module]);
+  }
   writeFileSync(HOLDER, '');
   if (!existsSync('/dev/kvm')) return;
   const others = readdirSync('/sys/devices/system/cpu').filter((name) => /^cpu[1-9]\d*$/.test(name));
