@@ -182,13 +182,15 @@ test('machines on the same output and on another miss no vblank when one dies, a
           t.diagnostic(`${attempt} ${name}: ${text.join(', ')}`);
         }
       }
-      const idle = late().filter((one) => one.endsWith(' nothing'));
-      const harmed = late().filter((one) => !idle.includes(one));
-      if (harmed.length > 0 && idle.length > 0) {
-        t.skip('this machine is too slow: vblanks are missed while nothing happens');
+      const harmed = late().filter((one) => !one.endsWith(' nothing'));
+      const isSteady = (one: string) =>
+        SURVIVORS.some((name) => one.startsWith(`${name} `) && clean.has(`${name} nothing`));
+      const what = `each of ${ATTEMPTS} attempts missed a vblank, or had no flip at the time`;
+      assert.deepEqual(harmed.filter(isSteady), [], what);
+      if (harmed.length > 0) {
+        t.skip(`this machine is too slow: ${harmed}: ${what}, and so when nothing happens`);
         return;
       }
-      assert.deepEqual(harmed, [], `vblanks were missed in each of ${ATTEMPTS} attempts`);
       for (const name of GUESTS) {
         const { planes, lastError } = await daemon.guest(name);
         assert.deepEqual([planes[0]?.state, planes[0]?.refused, lastError], ['direct', 0, ''], name);

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { GuestDocument } from '../../src/api/documents.js';
 import type { TestDaemon } from './inside/daemon.js';
 import { BOOT_MS, startLinux } from './inside/linux-guest.js';
 import { overlayCursor, pattern } from './inside/pattern.js';
 import { assertSeen } from './inside/seen.js';
-import { assertInOrder, SIZE, startDaemon, vhost } from './inside/virtio.js';
+import { assertInOrder, framesTold, SIZE, startDaemon, vhost } from './inside/virtio.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 let card: VkmsDevice;
@@ -23,12 +22,6 @@ after(() => card.destroy());
 /** Flips in a row, each asked for before the former was shown. */
 const STREAM = 40;
 const PATIENCE_MS = 10_000;
-
-/** Frames of its first plane that were shown, or replaced by newer ones. */
-function told(guest: GuestDocument | undefined): number {
-  const [plane] = guest?.planes ?? [];
-  return (plane?.flips ?? 0) + (plane?.superseded ?? 0);
-}
 
 /** As the guest's /dev/fb0 has it: blue, green, red, nothing. */
 async function hashOfScreen(daemon: TestDaemon): Promise<string> {
@@ -75,12 +68,12 @@ test('Linux is on a plane: console, page flips, cursor, EDID', async (t) => {
       assert.ok(edid.toString('latin1').includes(output));
 
       const shown = (await daemon.records('vm')).length;
-      const before = told(await daemon.guest('vm'));
+      const before = framesTold(await daemon.guest('vm'));
       qemu.send('f'.repeat(STREAM));
       await qemu.event('flip', { frame: 3 + STREAM - 1 });
       const last = pattern(SIZE.width, SIZE.height, 3 + STREAM - 1);
       await assertSeen(daemon, output, last, 'the last frame of a stream');
-      await daemon.until('all of them', ({ guests }) => told(guests[0]) >= before + STREAM);
+      await daemon.until('all of them', ({ guests }) => framesTold(guests[0]) >= before + STREAM);
       const guest = await daemon.guest('vm');
       const stream = (await daemon.records('vm')).slice(shown);
       t.diagnostic(`${stream.length} of ${STREAM} shown, ${guest.late} answered before they were`);

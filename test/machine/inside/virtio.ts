@@ -1,5 +1,6 @@
 /** A daemon with a virtio guest, and a QEMU whose virtio-gpu device it is. */
 import assert from 'node:assert/strict';
+import type { GuestDocument } from '../../../src/api/documents.js';
 import { RECORD_FLAGS } from '../../../src/native/flip.js';
 import { type DaemonOptions, TestDaemon } from './daemon.js';
 import type { FlipRecord } from './flip-rig.js';
@@ -56,4 +57,10 @@ export function assertInOrder(flips: readonly FlipRecord[]): void {
     if (former === undefined) continue;
     assert.ok(sequence > former.sequence && vblank > former.vblank, JSON.stringify([former, flip]));
   }
+}
+
+/** Frames of its first plane that were shown, or replaced by newer ones. */
+export function framesTold(guest: GuestDocument | undefined): number {
+  const [plane] = guest?.planes ?? [];
+  return (plane?.flips ?? 0) + (plane?.superseded ?? 0);
 }
