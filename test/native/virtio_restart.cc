@@ -208,8 +208,8 @@ TEST(virtio_gpu_answers_a_flush_that_waited_when_its_process_died) {
   const uint32_t first = m.vm.flush(1, 7), second = m.vm.flush(1, 8);
   const uint64_t commands = m.vm.gpu->commands();
   CHECK(eventually([&] { return m.vm.gpu->commands() >= 6; }));
-  CHECK(commands <= 6);
   const bool early = m.vm.answered(first); // by the clock, on a slow machine
+  CHECK(early || commands <= 6);
   m.rig.card.hold(false);
   m.rig.card.land();
   const uint16_t before = m.vm.control.used();
