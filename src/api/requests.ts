@@ -1,5 +1,5 @@
 /** Requests of the API that come as JSON, checked as strictly as the configuration. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { AssignRequest } from './documents.js';
 import { ApiError } from './errors.js';
 

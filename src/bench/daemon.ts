@@ -46,7 +46,7 @@ export class DaemonProcess {
     this.log = join(directory, 'scanoutd.log');
     const paths = `[daemon]\nguest_socket = "${this.socket}"\nbus_socket = "${this.bus}"\nsystem_bus = "off"\n\n`;
     writeFileSync(config, paths + options.configuration);
-    const program = fileURLToPath(new URL('../cli/scanoutd.js', import.meta.url));
+    const program = fileURLToPath(new URL('../../bin/scanoutd.js', import.meta.url));
     const command = [process.execPath, ...(options.node ?? []), program, '--config', config];
     for (const card of options.cards) command.push('--drm-device', card);
     this.child = new Child('scanoutd', command, {

@@ -1,5 +1,5 @@
 /** What the tables of the configuration are put together from: kinds of values, each with the sentence that an error says. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Bytes of a socket path: sun_path has 108, the last is NUL. */
 export const MAX_SOCKET_PATH = 107;

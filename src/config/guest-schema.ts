@@ -1,5 +1,5 @@
 /** The [[guest]] table: what every guest has, and what only guests of one kind have. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { absolutePath, accounts, key, MAX_SIZE, SOCKET_PATH, socketPath, text } from './fields.js';
 
 /** Buffers of one guest (SCANOUTD_MAX_BUFFERS). */

@@ -1,5 +1,5 @@
 /** The configuration's JSON Schema, for editors that complete and check TOML by one. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { documentSchema } from './schema.js';
 
 /** The text of docs/scanoutd.schema.json. Cross checks (checks.ts) have no place in it. */

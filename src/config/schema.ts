@@ -5,7 +5,7 @@
  * allowed. An empty file is a whole configuration: every card, every connected output at its preferred mode, socket
  * guests placed automatically. What the daemon works with is `Config` (config.ts), made from this document.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   absolutePath,
   account,

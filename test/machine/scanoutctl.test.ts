@@ -61,11 +61,10 @@ test('what is refused is said, with exit code 1', async () => {
 });
 
 test('as a program', () => {
-  const { status, stdout } = spawnSync(
-    process.execPath,
-    ['dist/src/cli/scanoutctl.js', 'outputs', '--json'],
-    { encoding: 'utf8', env: { ...process.env, SCANOUTD_BUS: join(daemon.directory, 'bus') } },
-  );
+  const { status, stdout } = spawnSync(process.execPath, ['dist/bin/scanoutctl.js', 'outputs', '--json'], {
+    encoding: 'utf8',
+    env: { ...process.env, SCANOUTD_BUS: join(daemon.directory, 'bus') },
+  });
   assert.equal(status, 0);
   const outputs = JSON.parse(stdout) as { name: string }[];
   assert.deepEqual(outputs.map(({ name }) => name).sort(), [...card.connectors].sort());

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { loadConfig } from '../../src/config/load.js';
 import { ConfigError } from '../../src/config/problems.js';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/scanoutctl.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../bin/scanoutctl.js', import.meta.url));
 const FIXTURES = 'test/fixtures/config';
 
 function scanoutctl(...args: string[]) {

@@ -17,7 +17,7 @@ import {
   runGuest,
 } from '../../src/cli/guest-run.js';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/scanoutctl.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../bin/scanoutctl.js', import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), 'scanoutd-guest-run-'));
 const SOCKET = join(directory, 'guest.sock');
 const FILE = join(directory, 'scanoutd.toml');

@@ -16,7 +16,7 @@ import type { Fd } from '../../../src/native/base.js';
 import { Bus } from '../../../src/native/bus.js';
 import type { FlipRecord } from './flip-rig.js';
 
-const MAIN = new URL('../../../src/cli/scanoutd.js', import.meta.url).pathname;
+const MAIN = new URL('../../../bin/scanoutd.js', import.meta.url).pathname;
 const START_MS = 180_000; // emulated, beside other work
 const MANAGER = { path: '/org/scanoutd1', interface: 'org.scanoutd1.Manager' } as const;
 

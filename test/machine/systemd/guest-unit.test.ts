@@ -15,7 +15,7 @@ const UNITS = '/etc/systemd/system';
 const SIZE = { width: 640, height: 480 };
 const PATIENCE_MS = 150_000;
 const HERE = process.cwd();
-const CLI = `${HERE}/dist/src/cli`;
+const CLI = `${HERE}/dist/bin`;
 /** Draws one frame and stays (it listens to its serial line, which has to be there); the daemon's picture of it is compared. */
 const COMMAND = [
   ...[

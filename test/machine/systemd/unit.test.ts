@@ -28,7 +28,7 @@ async function until(what: () => string, holds: () => boolean): Promise<void> {
 }
 
 function status(): StatusDocument {
-  const text = execFileSync(process.execPath, ['dist/src/cli/scanoutctl.js', 'status', '--json'], {
+  const text = execFileSync(process.execPath, ['dist/bin/scanoutctl.js', 'status', '--json'], {
     encoding: 'utf8',
   });
   return JSON.parse(text) as StatusDocument;
@@ -39,7 +39,7 @@ before(() => {
   execFileSync('systemd-sysusers', ['systemd/scanoutd.sysusers']);
   copyFileSync(`systemd/${UNIT}`, `/etc/systemd/system/${UNIT}`);
   mkdirSync(DROP_IN, { recursive: true });
-  const start = `ExecStart=\nExecStart=${process.execPath} ${process.cwd()}/dist/src/cli/scanoutd.js`;
+  const start = `ExecStart=\nExecStart=${process.execPath} ${process.cwd()}/dist/bin/scanoutd.js`;
   copyFileSync('systemd/org.scanoutd1.conf', POLICY);
   execFileSync('busctl', ['call', ...BUS_DAEMON, 'ReloadConfig']);
   // An emulated machine is slow to start a program; the unit's limits are for real ones.
