@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TestDaemon } from './inside/daemon.js';
-import { BOOT_MS, startLinux } from './inside/linux-guest.js';
-import { overlayCursor, pattern } from './inside/pattern.js';
-import { assertSeen } from './inside/seen.js';
-import { assertInOrder, framesTold, SIZE, startDaemon, vhost } from './inside/virtio.js';
-import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
+import type { TestDaemon } from '../inside/daemon.js';
+import { BOOT_MS, startLinux } from '../inside/linux-guest.js';
+import { overlayCursor, pattern } from '../inside/pattern.js';
+import { assertSeen } from '../inside/seen.js';
+import { assertInOrder, framesTold, SIZE, startDaemon, vhost } from '../inside/virtio.js';
+import { createVkms, type VkmsDevice, vkmsShape } from '../inside/vkms.js';
 
 let card: VkmsDevice;
 let output: string;

@@ -8,14 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ctl } from './inside/ctl.js';
-import { TestDaemon } from './inside/daemon.js';
-import { BOOT_MS, startLinux } from './inside/linux-guest.js';
-import { overlayCursor, pattern } from './inside/pattern.js';
-import type { Expected } from './inside/pixels.js';
-import type { Qemu } from './inside/qemu.js';
-import { GL, guestConfig, makeRenderNode, monitorArgs, NO_GL, proves } from './inside/qemu-display.js';
-import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
+import { ctl } from '../inside/ctl.js';
+import { TestDaemon } from '../inside/daemon.js';
+import { BOOT_MS, startLinux } from '../inside/linux-guest.js';
+import { overlayCursor, pattern } from '../inside/pattern.js';
+import type { Expected } from '../inside/pixels.js';
+import type { Qemu } from '../inside/qemu.js';
+import { GL, guestConfig, makeRenderNode, monitorArgs, NO_GL, proves } from '../inside/qemu-display.js';
+import { createVkms, type VkmsDevice, vkmsShape } from '../inside/vkms.js';
 
 const SIZE = { width: 800, height: 600 };
 /** Of the text mode that the firmware sets. */
