@@ -57,9 +57,15 @@ export class Lighting {
   private mustRelight(output: Output, crtcs: ReadonlyMap<number, number>): boolean {
     const { lit, connector } = output;
     if (lit === null || connector.modes.length === 0) return false;
-    if (crtcs.get(connector.id) !== lit.crtc.id) return true;
+    const crtc = crtcs.get(connector.id);
+    if (crtc !== lit.crtc.id) {
+      output.reason = `it moves from CRTC ${lit.crtc.id} to ${crtc ?? 'none'}`;
+      return true;
+    }
     const mode = this.modeFor(output);
-    return mode !== null && Buffer.compare(mode.raw, lit.wantedMode.raw) !== 0;
+    if (mode === null || Buffer.compare(mode.raw, lit.wantedMode.raw) === 0) return false;
+    output.reason = `it changes to ${mode.width}x${mode.height} at ${mode.refreshMhz / 1000} Hz`;
+    return true;
   }
 
   private candidate(output: Output, crtcs: ReadonlyMap<number, number>): Candidate[] {
@@ -208,7 +214,12 @@ export class Lighting {
     lit: LitOutput[],
     targets: { crtc: number; primaryPlane: number; periodNs?: number }[],
   ): Promise<void> {
-    const properties = modesetProperties(this.card.topology, crtcs, lit);
+    const elsewhere = new Set(
+      [...this.card.outputs.values()].flatMap((output) =>
+        output.lit === null || crtcs.has(output.lit.crtc.id) ? [] : [...output.usedPlanes()],
+      ),
+    );
+    const properties = modesetProperties(this.card.topology, crtcs, lit, elsewhere);
     await this.card.engine.modeset({ flags: DRM_MODE_ATOMIC_ALLOW_MODESET, properties, targets });
   }
 

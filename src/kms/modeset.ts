@@ -45,13 +45,14 @@ class Properties {
 
 /**
  * Takes the CRTCs in `crtcs` over as a whole: what is lit gets its mode and one picture, what is not is switched off, and
- * planes and properties that a former master left behind are put back to neutral. Planes and connectors that the kernel
- * has on other CRTCs are left alone.
+ * planes and properties that a former master left behind are put back to neutral. What other CRTCs use is left alone: the
+ * planes `elsewhere`, and those that only they could have taken since `topology` was read.
  */
 export function modesetProperties(
   topology: Topology,
   crtcs: ReadonlySet<number>,
   lit: readonly LitOutput[],
+  elsewhere: ReadonlySet<number>,
 ): PropertyValue[] {
   const properties = new Properties();
   for (const crtc of topology.crtcs.filter(({ id }) => crtcs.has(id))) {
@@ -65,9 +66,7 @@ export function modesetProperties(
     properties.add(connector, 'CRTC_ID', output?.crtc.id ?? 0);
     for (const name of CONNECTOR_NEUTRAL) properties.add(connector, name, 0);
   }
-  for (const plane of topology.planes.filter(
-    (one) => one.crtc === 0 || crtcs.has(one.crtc) || isPrimary(one, lit),
-  )) {
+  for (const plane of ownPlanes(topology, crtcs, lit, elsewhere)) {
     const output = lit.find((one) => one.primary.id === plane.id);
     if (output === undefined) {
       properties.add(plane, 'FB_ID', 0);
@@ -85,8 +84,21 @@ function concerns(connector: ConnectorInfo, crtcs: ReadonlySet<number>, lit: rea
   return wanted || crtcs.has(connector.crtc);
 }
 
-function isPrimary(plane: PlaneInfo, lit: readonly LitOutput[]): boolean {
-  return lit.some((output) => output.primary.id === plane.id);
+/** Planes that are on the CRTCs, that are to be, and those that no other CRTC can use. */
+function ownPlanes(
+  topology: Topology,
+  crtcs: ReadonlySet<number>,
+  lit: readonly LitOutput[],
+  elsewhere: ReadonlySet<number>,
+): PlaneInfo[] {
+  const others = topology.crtcs
+    .filter(({ id }) => !crtcs.has(id))
+    .reduce((mask, { index }) => mask | (1 << index), 0);
+  return topology.planes.filter(
+    (plane) =>
+      lit.some(({ primary }) => primary.id === plane.id) ||
+      (!elsewhere.has(plane.id) && (crtcs.has(plane.crtc) || (plane.possibleCrtcs & others) === 0)),
+  );
 }
 
 function addWholePicture(properties: Properties, plane: PlaneInfo, output: LitOutput): void {

@@ -5,6 +5,7 @@ import type { OutputLayer } from './layers.js';
 import type { Lit, Output } from './output.js';
 import type { Placement, Plan } from './planner.js';
 import type { ShadowSet } from './shadows.js';
+import type { PlaneInfo } from './topology.js';
 
 const HIDDEN: Readonly<PlaneShown> = { state: 'off', plane: null, reason: 'the guest hides it', errno: 0 };
 
@@ -66,16 +67,17 @@ export class Routes {
 
   private async route(guest: Guest, index: number, lit: Lit, next: Placement, z: number): Promise<void> {
     const { plane, shadow, layer } = next;
-    if (shadow) await this.shadows.route(guest, index, plane, z);
-    else
-      await this.card.engine.attach(
-        guest.producer,
-        index,
-        lit.crtc.id,
-        plane.id,
-        this.card.engineProperties(plane),
-      );
+    const former = this.routes.get(layer.id);
+    // Before it is there, so that what another output does meanwhile leaves the plane alone.
     this.routes.set(layer.id, { plane: plane.id, shadow });
+    try {
+      if (shadow) await this.shadows.route(guest, index, plane, z);
+      else await this.attach(guest, index, lit, plane);
+    } catch (error) {
+      if (former === undefined) this.routes.delete(layer.id);
+      else this.routes.set(layer.id, former);
+      throw error;
+    }
     this.resting.delete(layer.id);
     guest.shown(index, {
       state: shadow ? 'copied' : 'direct',
@@ -83,6 +85,10 @@ export class Routes {
       reason: next.shadow ? next.reason : '',
       errno: 0,
     });
+  }
+
+  private attach({ producer }: Guest, index: number, lit: Lit, plane: PlaneInfo): Promise<void> {
+    return this.card.engine.attach(producer, index, lit.crtc.id, plane.id, this.card.engineProperties(plane));
   }
 
   /** Takes a guest's plane off its hardware plane or out of its copy; null: the output is dark. */

@@ -174,7 +174,9 @@ export class Daemon {
   private onUevents(events: readonly UdevEvent[], overflow: boolean): void {
     for (const card of this.cards) {
       const concerned = overflow || events.some(({ devnode }) => devnode === null || devnode === card.path);
-      if (concerned) void card.rescan();
+      if (!concerned) continue;
+      this.log.debug({ card: card.path, overflow, actions: events.map(({ action }) => action) }, 'uevents');
+      void card.rescan();
     }
   }
 
