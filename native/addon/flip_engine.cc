@@ -66,7 +66,7 @@ void FlipEngine::settle(flip::Command& command) {
 void FlipEngine::notify(const flip::Notice& notice) {
   static constexpr const char* names[] = {"",         "refused",      "asyncRefused", "paused",
                                           "gone",     "backingOff",   "stalled",      "recovered",
-                                          "noVblank", "shadowFailed", "unrouted"};
+                                          "noVblank", "shadowFailed", "unrouted",     "reshaped"};
   const Napi::Env env = Env();
   Napi::Object object = Napi::Object::New(env);
   object.Set("type", names[static_cast<uint32_t>(notice.type)]);

@@ -108,6 +108,7 @@ struct Notice {
     no_vblank,     // flips complete at once; paced by a timer from now on
     shadow_failed, // a shadow copy could not be drawn
     unrouted,      // a stream has a frame and no plane
+    reshaped,      // a frame that is copied differs in size or format from the one before it
   } type;
   uint32_t crtc_id;
   uint32_t plane_id;

@@ -55,6 +55,9 @@ int Shadow::attach(flip::Stream& stream, int32_t z) noexcept {
   layer->z = z;
   layer->whole = true;
   layer->stream = &stream;
+  const flip::Frame* newest = stream.newest();
+  if (newest == nullptr && stream.sink() != nullptr) newest = stream.sink()->shown(stream);
+  layer->shape = newest == nullptr ? Shape{} : shape_of(*layer, *newest);
   stream.route(this, static_cast<uint32_t>(layer - layers_.data()));
   return 0;
 }

@@ -104,6 +104,14 @@ private:
     std::unique_ptr<pixels::MappedBuffer> mapped;
     RemoveBufferCommand* removal = nullptr;
   };
+  /// What of a frame decides whether a plane takes it, but for its position.
+  struct Shape {
+    uint32_t w = 0, h = 0, src_w = 0, src_h = 0;
+    bool reflect_y = false, on_display = false; // the display has a framebuffer of it
+    const pixels::Format* format = nullptr;
+    uint32_t width = 0, height = 0; // of the buffer
+    bool operator==(const Shape&) const = default;
+  };
   struct Layer {
     bool claimed = false; // it has buffers, a stream or frames
     uint32_t stream_id = 0;
@@ -112,6 +120,7 @@ private:
     bool whole = true;     // its next frame counts as new everywhere
     bool room = false;     // fifo: its owner is to be told that the mailbox is empty
     uint32_t failures = 0; // frames that could not be drawn, in a row
+    Shape shape;           // of the newest frame that was seen
     Held next, current;
     std::array<Buffer, max_shadow_buffers> buffers;
   };
@@ -135,6 +144,8 @@ private:
   [[nodiscard]] bool wants_frame() const noexcept;
   [[nodiscard]] int free_surface() const noexcept;
   [[nodiscard]] int check(const Layer& layer, const flip::Frame& frame) const noexcept;
+  [[nodiscard]] static Shape shape_of(const Layer& layer, const flip::Frame& frame) noexcept;
+  void watch_shape(Layer& layer, const flip::Frame& frame) noexcept;
   void add_damage(const flip::Rect& rect) noexcept;
   void add_frame_damage(const Layer& layer, const flip::Frame& frame) noexcept;
   [[nodiscard]] flip::Placement on_canvas(const flip::Placement& place) const noexcept;

@@ -107,6 +107,7 @@ bool Shadow::take_frames() noexcept {
       continue;
     }
     add_frame_damage(layer, frame);
+    watch_shape(layer, frame);
     layer.next = {layer.stream, frame};
     layer.whole = false;
     layer.failures = 0;
@@ -126,6 +127,28 @@ int Shadow::check(const Layer& layer, const flip::Frame& frame) const noexcept {
   const Buffer& buffer = layer.buffers[frame.buffer];
   if (buffer.mapped == nullptr) return buffer.error != 0 ? buffer.error : ENOENT;
   return pixels::is_drawable(to_pixels(*buffer.mapped, on_canvas(frame.place))) ? 0 : EINVAL;
+}
+
+Shadow::Shape Shadow::shape_of(const Layer& layer, const flip::Frame& frame) noexcept {
+  const flip::Placement& place = frame.place;
+  Shape shape{place.w, place.h, place.src_w, place.src_h, place.reflect_y, frame.fb_id != 0};
+  const bool known = frame.has_buffer && frame.buffer < max_shadow_buffers;
+  const pixels::MappedBuffer* mapped = known ? layer.buffers[frame.buffer].mapped.get() : nullptr;
+  if (mapped == nullptr) return shape;
+  const pixels::Picture& picture = mapped->picture();
+  shape.format = picture.format;
+  shape.width = picture.width;
+  shape.height = picture.height;
+  return shape;
+}
+
+// A plane may take what none took before. A position alone is not told of: windows move with every frame.
+void Shadow::watch_shape(Layer& layer, const flip::Frame& frame) noexcept {
+  if (frame.off || !frame.has_buffer) return;
+  const Shape shape = shape_of(layer, frame);
+  const Shape former = std::exchange(layer.shape, shape);
+  if (former == shape || former == Shape{}) return;
+  host_->tell({flip::Notice::Type::reshaped, 0, 0, layer.stream->id(), 0, 1, frame.sequence});
 }
 
 void Shadow::refuse(Layer& layer, const flip::Frame& frame, int error) noexcept {

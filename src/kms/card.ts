@@ -229,6 +229,9 @@ export class Card {
       case 'unrouted':
         this.planStream(notice, output);
         return;
+      case 'reshaped':
+        this.outputShowing(notice.stream)?.reshaped();
+        return;
       case 'asyncRefused':
         this.events.guestOf(notice.stream)?.asyncRefused(notice.stream, notice.code);
         return;
@@ -249,10 +252,15 @@ export class Card {
     }
   }
 
+  private outputShowing(stream: number): Output | undefined {
+    const guest = this.events.guestOf(stream);
+    return guest === null ? undefined : [...this.outputs.values()].find((one) => one.shows(guest));
+  }
+
   private planStream(notice: FlipNotice, output: Output | undefined): void {
     const guest = this.events.guestOf(notice.stream);
     if (guest === null) return;
-    const shown = output ?? [...this.outputs.values()].find((one) => one.shows(guest));
+    const shown = output ?? this.outputShowing(notice.stream);
     if (notice.type === 'refused') void shown?.refused(guest, notice.stream, notice.plane, notice.errno);
     else void shown?.replan();
   }

@@ -6,12 +6,14 @@ import type { Lit } from './output.js';
 import type { Layer, Placement } from './planner.js';
 import type { Routes } from './routes.js';
 import type { PlaneInfo } from './topology.js';
-import { layoutKey, type Verdicts } from './verdicts.js';
+import { layoutKey, shapeKey, type Verdicts } from './verdicts.js';
 
 export interface OutputLayer {
   layer: Layer;
   /** What the display's verdict depends on: format, size, rectangles. */
   layout: string;
+  /** The same without positions. */
+  shape: string;
   guest: Guest;
   /** Index of the guest's plane. */
   plane: number;
@@ -45,10 +47,22 @@ export async function gatherLayers(
         current: routes.directPlane(stream),
         refusedBy,
       };
-      result.push({ layer, guest, plane: index, frame, layout });
+      const shape = shapeKey(buffer.layout, frame);
+      result.push({ layer, guest, plane: index, frame, layout, shape });
     }
   }
   return result;
+}
+
+/** Whether a layer that is copied now has a frame of another shape than the one that was planned with. */
+export async function movedOn(routes: Routes, layers: readonly OutputLayer[]): Promise<boolean> {
+  for (const { guest, plane, layer, shape } of layers) {
+    if (!routes.has(layer.id) || routes.directPlane(layer.id) !== null) continue;
+    const frame = await routes.card.engine.peek(guest.producer, plane).catch(() => null);
+    const buffer = frame === null || frame.off ? null : guest.buffer(frame.buffer);
+    if (frame !== null && buffer !== null && shapeKey(buffer.layout, frame) !== shape) return true;
+  }
+  return false;
 }
 
 function describe(

@@ -8,7 +8,7 @@ import type { PictureLayer } from '../native/pixels.js';
 import type { Logger } from '../service/log.js';
 import type { Card } from './card.js';
 import type { DumbPicture, KernelBlob } from './device.js';
-import { gatherLayers, testPlacements } from './layers.js';
+import { gatherLayers, movedOn, testPlacements } from './layers.js';
 import { planOutput } from './planner.js';
 import { Routes } from './routes.js';
 import { readable, type ShadowSet } from './shadows.js';
@@ -29,6 +29,7 @@ export interface Lit {
 }
 
 const XRGB8888 = 0x34325258;
+const RESHAPED_MS = 500;
 
 export interface PictureLayers {
   layers: PictureLayer[];
@@ -48,6 +49,7 @@ export class Output {
   private readonly routes: Routes;
   private planning: Promise<void> = Promise.resolve();
   private planWanted = false;
+  private reshaping: NodeJS.Timeout | null = null;
   private readonly verdicts = new Verdicts();
 
   constructor(
@@ -110,6 +112,18 @@ export class Output {
     this.verdicts.refused(stream, plane, errno);
     this.log.warn({ output: this.name, guest: guest.name, plane, errno }, 'the display refused a frame');
     return this.replan();
+  }
+
+  /**
+   * A picture that is copied has got another shape, which a plane may take. Planned anew at most twice a second, as a
+   * guest may do that with every frame.
+   */
+  reshaped(): void {
+    if (this.reshaping !== null) return;
+    this.reshaping = setTimeout(() => {
+      this.reshaping = null;
+      void this.replan();
+    }, RESHAPED_MS).unref();
   }
 
   /** Resolves when no planning is under way. */
@@ -179,6 +193,7 @@ export class Output {
         (placements) => testPlacements(this.routes, this.verdicts, lit, planes, layers, placements),
       );
       await this.routes.apply(lit, layers, plan);
+      if (await movedOn(this.routes, layers)) this.reshaped();
       await this.card.engine.setPolicy(lit.crtc.id, this.policy());
       this.log.debug({ output: this.name, tests: plan.tests, layers: layers.length }, 'planned');
     } catch (error) {

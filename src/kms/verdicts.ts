@@ -47,23 +47,12 @@ export class Verdicts {
 
 /** Everything of a frame that the display's verdict can depend on. */
 export function layoutKey(buffer: BufferLayout, frame: PeekedFrame): string {
+  return [shapeKey(buffer, frame), frame.srcX, frame.srcY, frame.x, frame.y].join(',');
+}
+
+/** The same without positions, which may change with every frame. */
+export function shapeKey(buffer: BufferLayout, frame: PeekedFrame): string {
   const { width, height, fourcc, modifier, strides, offsets } = buffer;
-  const { srcX, srcY, srcW, srcH, x, y, w, h, reflectY } = frame;
-  return [
-    width,
-    height,
-    fourcc,
-    modifier,
-    ...strides,
-    ...offsets,
-    srcX,
-    srcY,
-    srcW,
-    srcH,
-    x,
-    y,
-    w,
-    h,
-    reflectY,
-  ].join(',');
+  const { srcW, srcH, w, h, reflectY } = frame;
+  return [width, height, fourcc, modifier, ...strides, ...offsets, srcW, srcH, w, h, reflectY].join(',');
 }

@@ -16,6 +16,7 @@ export interface FlipNotice {
    * - `noVblank`: flips complete at once; a timer paces them from now on
    * - `shadowFailed`: a shadow copy could not be drawn
    * - `unrouted`: a stream has a frame and no plane
+   * - `reshaped`: a frame that is copied differs in size or format from the one before it
    */
   type:
     | 'refused'
@@ -27,7 +28,8 @@ export interface FlipNotice {
     | 'recovered'
     | 'noVblank'
     | 'shadowFailed'
-    | 'unrouted';
+    | 'unrouted'
+    | 'reshaped';
   crtc: number;
   plane: number;
   stream: number;

@@ -1,4 +1,6 @@
 // The shadow copy: what is shown, when, and when buffers come back.
+#include <algorithm>
+
 #include "shadow_fixture.h"
 
 using namespace scanout;
@@ -245,4 +247,33 @@ TEST(shadow_takes_eight_layers) {
   f.check_screen();
   for (const auto& guest : f.guests)
     CHECK_EQ(guest->presented.size(), 1u);
+}
+
+TEST(shadow_tells_when_a_picture_has_another_shape) {
+  ShadowFixture f;
+  ShadowGuest& guest = f.guest(1, ShadowFixture::at(0, 0, 160, 120), 0);
+  const auto told = [&] {
+    return std::count_if(f.desk->notices.begin(), f.desk->notices.end(), [](const flip::Notice& notice) {
+      return notice.type == flip::Notice::Type::reshaped && notice.stream == 1;
+    });
+  };
+  guest.submit();
+  f.vblank();
+  guest.submit();
+  f.vblank();
+  guest.place.x = 20; // a window that moves
+  guest.submit();
+  f.vblank();
+  CHECK_EQ(told(), 0);
+  guest.place.w = guest.place.h = 100;
+  guest.place.src_w = guest.place.src_h = 100 << 16;
+  guest.submit();
+  f.vblank();
+  CHECK_EQ(told(), 1);
+  guest.hide();
+  f.vblank();
+  guest.submit();
+  f.vblank();
+  CHECK_EQ(told(), 1);
+  f.check_screen();
 }
