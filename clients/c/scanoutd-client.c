@@ -46,6 +46,8 @@ struct buffer {
   struct scanoutd_layout layout;
   int fds[SCANOUTD_MAX_FDS];
   uint32_t fd_count;
+  int next_fds[SCANOUTD_MAX_FDS]; /* of a renewal that was not answered yet */
+  uint32_t next_fd_count;
   uint64_t submitted; /* newest frame with it, of any connection */
   uint64_t taken;     /* newest frame with it that the daemon took, 0: none in this connection */
 };
@@ -72,6 +74,7 @@ struct scanoutd_client {
   uint32_t plane_kinds[SCANOUTD_MAX_PLANES];
   uint64_t wanted_capabilities;
   uint64_t capabilities;
+  uint32_t version_minor; /* that is spoken */
 
   int fd;
   int fence_fd;
@@ -113,6 +116,7 @@ union outbox {
   struct scanoutd_hello hello;
   struct scanoutd_add_buffer add_buffer;
   struct scanoutd_remove_buffer remove_buffer;
+  struct scanoutd_renew_buffer renew_buffer;
   struct scanoutd_set_present set_present;
   struct scanoutd_bye bye;
   struct scanoutd_offer_device offer_device;
@@ -258,6 +262,12 @@ static int send_request(struct scanoutd_client* client, uint32_t place) {
     out.remove_buffer.buffer = place;
     size = sizeof out.remove_buffer;
     break;
+  case SCANOUTD_RENEW_BUFFER:
+    out.renew_buffer.buffer = place;
+    size = sizeof out.renew_buffer;
+    fds = client->buffers[place].next_fds;
+    fd_count = client->buffers[place].next_fd_count;
+    break;
   case SCANOUTD_SET_PRESENT:
     out.set_present.plane = place - PLACE_PLANES;
     out.set_present.mode = client->planes[place - PLACE_PLANES].mode;
@@ -298,8 +308,22 @@ static int ask(struct scanoutd_client* client, uint32_t place, uint32_t type, ui
 
 /* ---- Connection state */
 
+/* The renewal is over: the buffer has the new descriptors from now on, where there are any, or not. */
+static void end_renewal(struct buffer* buffer, bool good) {
+  if (buffer->next_fd_count == 0) return;
+  if (good) {
+    close_fds(buffer->fds, buffer->fd_count);
+    memcpy(buffer->fds, buffer->next_fds, sizeof buffer->fds);
+    buffer->fd_count = buffer->next_fd_count;
+  } else {
+    close_fds(buffer->next_fds, buffer->next_fd_count);
+  }
+  buffer->next_fd_count = 0;
+}
+
 static void drop_buffer(struct scanoutd_client* client, uint32_t id) {
   struct buffer* buffer = &client->buffers[id];
+  end_renewal(buffer, false);
   close_fds(buffer->fds, buffer->fd_count);
   *buffer = (struct buffer){0};
 }
@@ -308,6 +332,8 @@ static void forget_request(struct scanoutd_client* client, uint32_t place) {
   struct request* request = &client->requests[place];
   if (request->phase != WANTED && request->phase != SENT) return;
   if (request->type == SCANOUTD_REMOVE_BUFFER) drop_buffer(client, place);
+  if (request->type == SCANOUTD_RENEW_BUFFER)
+    end_renewal(&client->buffers[place], true); /* for the next one */
   request->phase = IDLE;
 }
 
@@ -400,6 +426,7 @@ static int on_welcome(struct scanoutd_client* client, const struct scanoutd_welc
   }
   hello->phase = IDLE;
   client->capabilities = message->capabilities;
+  client->version_minor = message->version_minor;
   client->dirty |= DIRTY_CONNECTED;
   restore(client);
   return 0;
@@ -457,6 +484,9 @@ static void apply_answer(struct scanoutd_client* client, uint32_t place) {
       drop_buffer(client, place);
     else
       client->buffers[place].registered = true;
+    break;
+  case SCANOUTD_RENEW_BUFFER:
+    end_renewal(&client->buffers[place], code == SCANOUTD_OK);
     break;
   case SCANOUTD_SET_PRESENT: {
     struct plane* plane = &client->planes[place - PLACE_PLANES];
@@ -846,16 +876,15 @@ int scanoutd_client_wait_answer(struct scanoutd_client* client, uint32_t serial,
 
 /* ---- Buffers */
 
-static int dup_fds(struct buffer* buffer, const int* fds, uint32_t count) {
+static int dup_fds(int* to, const int* fds, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    buffer->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-    if (buffer->fds[i] < 0) {
+    to[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+    if (to[i] < 0) {
       const int error = -errno;
-      close_fds(buffer->fds, i);
+      close_fds(to, i);
       return error;
     }
   }
-  buffer->fd_count = count;
   return 0;
 }
 
@@ -866,11 +895,27 @@ int scanoutd_client_add_buffer(struct scanoutd_client* client, uint32_t id,
   if (id >= SCANOUTD_MAX_BUFFERS || layout->plane_count < 1 || layout->plane_count > 4) return -EINVAL;
   if (fd_count != 1 && fd_count != layout->plane_count) return -EINVAL;
   if (client->buffers[id].known || client->requests[id].phase != IDLE) return -EEXIST;
-  struct buffer buffer = {.known = true, .layout = *layout};
-  const int result = dup_fds(&buffer, fds, fd_count);
+  struct buffer buffer = {.known = true, .layout = *layout, .fd_count = fd_count};
+  const int result = dup_fds(buffer.fds, fds, fd_count);
   if (result < 0) return result;
   client->buffers[id] = buffer;
   return client->page == NULL ? 0 : ask(client, id, SCANOUTD_ADD_BUFFER, serial);
+}
+
+int scanoutd_client_renew_buffer(struct scanoutd_client* client, uint32_t id, const int* fds,
+                                 uint32_t fd_count, uint32_t* serial) {
+  if (serial != NULL) *serial = 0;
+  if (id >= SCANOUTD_MAX_BUFFERS || !client->buffers[id].known) return -ENOENT;
+  struct buffer* buffer = &client->buffers[id];
+  if (client->requests[id].phase != IDLE) return -EBUSY;
+  if (fd_count != 0 && fd_count != buffer->fd_count) return -EINVAL;
+  if (client->page != NULL && client->version_minor < 2) return -EOPNOTSUPP;
+  const int result = dup_fds(buffer->next_fds, fds, fd_count);
+  if (result < 0) return result;
+  buffer->next_fd_count = fd_count;
+  if (client->page != NULL) return ask(client, id, SCANOUTD_RENEW_BUFFER, serial);
+  end_renewal(buffer, true);
+  return 0;
 }
 
 int scanoutd_client_remove_buffer(struct scanoutd_client* client, uint32_t id, uint32_t* serial) {

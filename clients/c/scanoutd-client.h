@@ -90,7 +90,7 @@ enum scanoutd_event_type {
 struct scanoutd_event {
   enum scanoutd_event_type type;
   uint32_t plane;   /* of FORMATS, STATE, and answers to SCANOUTD_SET_PRESENT */
-  uint32_t buffer;  /* of answers to SCANOUTD_ADD_BUFFER and SCANOUTD_REMOVE_BUFFER */
+  uint32_t buffer;  /* of answers to SCANOUTD_ADD_BUFFER, _RENEW_BUFFER and _REMOVE_BUFFER */
   uint32_t request; /* of DONE and ERROR: enum scanoutd_message, 0 when no open request is meant */
   uint32_t serial;
   int reason; /* of CLOSED: 0 after BYE; -EREMOTEIO: the daemon said why; -ECONNRESET: it went; -EPROTO */
@@ -166,6 +166,16 @@ const struct scanoutd_state* scanoutd_client_state(const struct scanoutd_client*
 int scanoutd_client_add_buffer(struct scanoutd_client* client, uint32_t id,
                                const struct scanoutd_layout* layout, const int* fds, uint32_t fd_count,
                                uint32_t* serial);
+
+/*
+ * Says that the memory behind buffer `id` has moved (`fd_count` 0) or that other dma-bufs (borrowed) have its
+ * picture from now on, as many as it was registered with, in the same layout. Frames with it may be submitted
+ * meanwhile. DONE: the display has let go of the former memory. ERROR: the buffer is what it was. Without a
+ * connection the descriptors are only exchanged. -ENOENT, -EINVAL, -EMFILE, -EBUSY: a request on it is open;
+ * -EOPNOTSUPP: the daemon is older than version 1.2.
+ */
+int scanoutd_client_renew_buffer(struct scanoutd_client* client, uint32_t id, const int* fds,
+                                 uint32_t fd_count, uint32_t* serial);
 
 /* Withdraws frames with buffer `id` that were not taken, and unregisters it. DONE comes when nothing shows it
  * any more; the id is free then. Without a connection it is free at once. -ENOENT, -EBUSY: a request on it is

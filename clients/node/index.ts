@@ -122,6 +122,14 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
     return this.#answered(this.#native.addBuffer(id, layout, fds));
   }
 
+  /**
+   * The memory behind the buffer has moved, or other dma-bufs (`fds`, borrowed, as many) have its picture from now on. Resolved
+   * when the display has let go of the former memory; rejected with a RefusedError, the buffer is what it was.
+   */
+  renewBuffer(id: number, fds: Fd[] = []): Promise<void> {
+    return this.#answered(this.#native.renewBuffer(id, fds));
+  }
+
   /** Resolved when nothing shows the buffer any more. */
   removeBuffer(id: number): Promise<void> {
     return this.#answered(this.#native.removeBuffer(id));
@@ -241,7 +249,8 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
 
   #onRefusal(event: Extract<GuestClientEvent, { type: 'error' }>): void {
     const { code, errnum, text } = event.error;
-    const aboutBuffer = event.request === Message.addBuffer || event.request === Message.removeBuffer;
+    const { addBuffer, removeBuffer, renewBuffer } = Message;
+    const aboutBuffer = [addBuffer, removeBuffer, renewBuffer].some((type) => type === event.request);
     const error = new RefusedError(code, errnum, text, aboutBuffer ? event.buffer : undefined);
     this.#lastRefusal = error;
     const request = this.#requests.get(event.serial);

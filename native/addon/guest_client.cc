@@ -34,6 +34,7 @@ public:
   Napi::Value disconnect(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value add_buffer(const Napi::CallbackInfo& info);
+  Napi::Value renew_buffer(const Napi::CallbackInfo& info);
   Napi::Value remove_buffer(const Napi::CallbackInfo& info);
   Napi::Value set_present(const Napi::CallbackInfo& info);
   Napi::Value submit(const Napi::CallbackInfo& info);
@@ -150,17 +151,31 @@ Napi::Value GuestClient::close(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value GuestClient::add_buffer(const Napi::CallbackInfo& info) {
-  const uint32_t id = to_u32(info[0], "id");
-  const scanoutd_layout layout = layout_from_js(to_object(info[1], "layout"));
-  const Napi::Array list = to_array(info[2], "fds");
+std::vector<int> borrow_fds(const Napi::Value& value) {
+  const Napi::Array list = to_array(value, "fds");
   std::vector<int> fds(list.Length());
   for (uint32_t i = 0; i < list.Length(); ++i)
     fds[i] = borrow_fd(list.Get(i), "fds");
+  return fds;
+}
+
+Napi::Value GuestClient::add_buffer(const Napi::CallbackInfo& info) {
+  const uint32_t id = to_u32(info[0], "id");
+  const scanoutd_layout layout = layout_from_js(to_object(info[1], "layout"));
+  const std::vector<int> fds = borrow_fds(info[2]);
   uint32_t serial = 0;
   const auto count = static_cast<uint32_t>(fds.size());
   checked(scanoutd_client_add_buffer(client(), id, &layout, fds.data(), count, &serial),
           "scanoutd_client_add_buffer");
+  return Napi::Number::New(info.Env(), serial);
+}
+
+Napi::Value GuestClient::renew_buffer(const Napi::CallbackInfo& info) {
+  const uint32_t id = to_u32(info[0], "id");
+  const std::vector<int> fds = borrow_fds(info[1]);
+  uint32_t serial = 0;
+  checked(scanoutd_client_renew_buffer(client(), id, fds.data(), static_cast<uint32_t>(fds.size()), &serial),
+          "scanoutd_client_renew_buffer");
   return Napi::Number::New(info.Env(), serial);
 }
 
@@ -230,6 +245,7 @@ void init_guest_client(Napi::Env env, Napi::Object exports) {
                                                       G::define<&G::disconnect>("disconnect"),
                                                       G::define<&G::close>("close"),
                                                       G::define<&G::add_buffer>("addBuffer"),
+                                                      G::define<&G::renew_buffer>("renewBuffer"),
                                                       G::define<&G::remove_buffer>("removeBuffer"),
                                                       G::define<&G::set_present>("setPresent"),
                                                       G::define<&G::submit>("submit"),

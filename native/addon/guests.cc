@@ -22,6 +22,8 @@ public:
   Napi::Value set_area(const Napi::CallbackInfo& info);
   Napi::Value set_mode(const Napi::CallbackInfo& info);
   Napi::Value add_buffer(const Napi::CallbackInfo& info);
+  Napi::Value renew_buffer(const Napi::CallbackInfo& info);
+  Napi::Value await_former(const Napi::CallbackInfo& info);
   Napi::Value retire_buffer(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value leave(const Napi::CallbackInfo& info);
@@ -120,6 +122,45 @@ Napi::Value SocketGuest::add_buffer(const Napi::CallbackInfo& info) {
   });
 }
 
+uint32_t to_buffer(const Napi::Value& value) {
+  const uint32_t id = to_u32(value, "buffer");
+  if (id >= SCANOUTD_MAX_BUFFERS) throw base::UsageError("buffer: 0 to 63 expected");
+  return id;
+}
+
+Napi::Value SocketGuest::renew_buffer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const uint32_t id = to_buffer(info[0]);
+    const uint32_t fb_id = to_u32(info[1], "framebuffer");
+    return post_simple(
+        info.Env(), holder.engine_object(), "renewBuffer", "buffer " + std::to_string(id),
+        [guest = &guest(), id, fb_id, fences = to_implicit_fences(info[2])](flip::Engine&) mutable {
+          return guest->renew_buffer(id, fb_id, std::move(fences));
+        });
+  });
+}
+
+class FormerCommand final : public flip::Command {
+public:
+  FormerCommand(guests::SocketGuest& guest, uint32_t buffer) : guest_(guest), buffer_(buffer) {}
+  Result run(flip::Engine&) noexcept override {
+    guest_.await_former(buffer_, *this);
+    return Result::later;
+  }
+
+private:
+  guests::SocketGuest& guest_;
+  uint32_t buffer_;
+};
+
+Napi::Value SocketGuest::await_former(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const uint32_t id = to_buffer(info[0]);
+    return post(info.Env(), holder.engine_object(), std::make_unique<FormerCommand>(guest(), id),
+                "awaitFormer", "buffer " + std::to_string(id));
+  });
+}
+
 class RetireCommand final : public flip::Command {
 public:
   RetireCommand(guests::SocketGuest& guest, uint32_t buffer) : guest_(guest), buffer_(buffer) {}
@@ -135,8 +176,7 @@ private:
 
 Napi::Value SocketGuest::retire_buffer(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const uint32_t id = to_u32(info[0], "buffer");
-    if (id >= SCANOUTD_MAX_BUFFERS) throw base::UsageError("buffer: 0 to 63 expected");
+    const uint32_t id = to_buffer(info[0]);
     return post(info.Env(), holder.engine_object(), std::make_unique<RetireCommand>(guest(), id),
                 "retireBuffer", "buffer " + std::to_string(id));
   });
@@ -208,6 +248,7 @@ void init_guests(Napi::Env env, Napi::Object exports) {
       {G::InstanceMethod<&G::page_fd>("pageFd"), G::InstanceMethod<&G::fence_fd>("fenceFd"),
        G::InstanceMethod<&G::set_area>("setArea"), G::InstanceMethod<&G::set_mode>("setMode"),
        G::InstanceMethod<&G::add_buffer>("addBuffer"), G::InstanceMethod<&G::retire_buffer>("retireBuffer"),
+       G::InstanceMethod<&G::renew_buffer>("renewBuffer"), G::InstanceMethod<&G::await_former>("awaitFormer"),
        G::InstanceMethod<&G::stats>("stats"), G::InstanceMethod<&G::leave>("leave")});
   G::constructor = new Napi::FunctionReference(Napi::Persistent(guest));
   G::constructor->SuppressDestruct();

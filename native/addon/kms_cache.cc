@@ -71,7 +71,8 @@ Napi::Value FramebufferCache::acquire(const Napi::CallbackInfo& info) {
   const auto layout = to_layout(info[0], "layout", [&](size_t index, const Napi::Object& plane) {
     fds[index] = borrow_fd(plane.Get("fd"), "fd");
   });
-  auto result = cache()->acquire(layout, std::span(fds).first(layout.plane_count));
+  const bool fresh = option(to_options(info[1], "options"), "fresh", false);
+  auto result = cache()->acquire(layout, std::span(fds).first(layout.plane_count), fresh);
   if (result.error < 0) throw base::SystemError(-result.error, result.op, "fb " + kms::describe(layout));
   CachedFramebuffer::Core core{.state = child_.state(),
                                .ref = std::make_shared<kms::FramebufferRef>(std::move(result.ref))};

@@ -31,6 +31,7 @@ public:
   explicit Shadow(const Napi::CallbackInfo& info);
   Napi::Value attach(const Napi::CallbackInfo& info);
   Napi::Value set_buffer(const Napi::CallbackInfo& info);
+  Napi::Value replace_buffer(const Napi::CallbackInfo& info);
   Napi::Value remove_buffer(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value leave(const Napi::CallbackInfo& info) {
@@ -117,6 +118,21 @@ Napi::Value Shadow::set_buffer(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value Shadow::replace_buffer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const uint32_t stream = to_u32(info[0], "stream");
+    const uint32_t buffer = to_u32(info[1], "buffer");
+    auto command = std::make_unique<guests::ReplaceBufferCommand>(shadow(), stream, buffer);
+    try {
+      command->mapped = map_buffer(to_object(info[2], "layout"));
+    } catch (const base::SystemError& error) {
+      command->map_error = error.error(); // its frames are refused with it, when there are any
+    }
+    return post(info.Env(), holder.engine_object(), std::move(command), "replaceBuffer",
+                "buffer " + std::to_string(buffer));
+  });
+}
+
 Napi::Value Shadow::remove_buffer(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const uint32_t stream = to_u32(info[0], "stream");
@@ -147,6 +163,7 @@ void init_shadow(Napi::Env env, Napi::Object exports) {
       S::DefineClass(env, "Shadow",
                      {S::InstanceMethod<&S::attach>("attach"), S::InstanceMethod<&S::set_buffer>("setBuffer"),
                       S::InstanceMethod<&S::remove_buffer>("removeBuffer"),
+                      S::InstanceMethod<&S::replace_buffer>("replaceBuffer"),
                       S::InstanceMethod<&S::stats>("stats"), S::InstanceMethod<&S::leave>("leave")});
   S::constructor = new Napi::FunctionReference(Napi::Persistent(shadow));
   S::constructor->SuppressDestruct();

@@ -46,13 +46,22 @@ void Stream::set_mode(PresentMode mode) noexcept {
   if (waiting_) carry_damage(frame, *waiting_);
   if (std::exchange(damage_lost_, false)) frame.damage_count = 0;
   drop_waiting();
-  if (!fence || epoll_.try_add(fence.get(), EPOLLIN, this) < 0) {
-    // A fence that cannot be polled is no fence: its owner was checked for that before.
+  if (!fence) {
     make_pending(frame);
     return;
   }
   fence_ = std::move(fence);
   waiting_ = frame;
+  watch_fence();
+}
+
+// A fence that cannot be polled is no fence: its owner was checked for that before.
+[[gnu::hot]] void Stream::watch_fence() noexcept {
+  if (epoll_.try_add(fence_.get(), EPOLLIN, this) == 0) return;
+  fence_.reset();
+  Frame frame = *waiting_;
+  waiting_.reset();
+  make_pending(frame);
 }
 
 void Stream::on_ready(uint32_t) noexcept {
@@ -122,6 +131,36 @@ void Stream::drop_buffer(uint32_t buffer) noexcept {
   if (waiting_) waiting_->damage_count = 0; // everything, since its predecessor's is lost
   owner_.on_released(*this, *pending_, true);
   pending_.reset();
+}
+
+uint32_t Stream::renew_buffer(uint32_t buffer, uint32_t fb_id, uint32_t generation,
+                              const kms::ImplicitFences& fences) noexcept {
+  const auto renew = [&](std::optional<Frame>& frame) -> uint32_t {
+    if (!frame || !frame->has_buffer || frame->buffer != buffer) return 0;
+    frame->fb_id = fb_id;
+    frame->generation = generation;
+    frame->damage_count = 0;
+    return 1;
+  };
+  const uint32_t ready = renew(pending_), waits = renew(waiting_);
+  if (waits > 0 && !fences.empty()) {
+    epoll_.remove(fence_.get());
+    fence_ = fences.pending(std::move(fence_));
+    watch_fence();
+  }
+  // Who still draws into the new memory would hold up everybody else of the commit.
+  base::UniqueFd fence = ready > 0 ? fences.pending({}) : base::UniqueFd{};
+  if (!fence) return ready + waits;
+  if (waiting_) {
+    waiting_->damage_count = 0;
+    owner_.on_released(*this, *pending_, true);
+    pending_.reset();
+    return ready + waits;
+  }
+  waiting_ = std::exchange(pending_, std::nullopt);
+  fence_ = std::move(fence);
+  watch_fence();
+  return ready + waits;
 }
 
 bool Stream::move_newest(const Placement& place, bool off) noexcept {

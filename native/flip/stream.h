@@ -7,6 +7,7 @@
 #include "base/epoll.h"
 #include "base/unique_fd.h"
 #include "flip/types.h"
+#include "kms/implicit_fences.h"
 
 namespace scanout::flip {
 
@@ -78,6 +79,10 @@ public:
   void drop() noexcept;
   /// Releases what was not committed and has this buffer.
   void drop_buffer(uint32_t buffer) noexcept;
+  /// Frames with this buffer that were not committed get its new framebuffer, and wait for what is drawn into
+  /// its new memory; how many there were.
+  uint32_t renew_buffer(uint32_t buffer, uint32_t fb_id, uint32_t generation,
+                        const kms::ImplicitFences& fences) noexcept;
   /// Gives the newest frame that was not committed another place. False when there is none.
   bool move_newest(const Placement& place, bool off) noexcept;
 
@@ -111,6 +116,7 @@ public:
 private:
   void on_ready(uint32_t events) noexcept override; // the fence signalled
   void make_pending(Frame& frame) noexcept;
+  void watch_fence() noexcept;
   void drop_waiting() noexcept;
 
   uint32_t id_;

@@ -30,8 +30,9 @@ struct Placement {
 struct Frame {
   uint32_t fb_id = 0; // 0: the display has none of it; it can only be copied
   uint32_t buffer = 0;
-  bool has_buffer = true; // false: the guest hides the plane
-  bool off = false;       // nothing of it is visible: switch the plane off
+  uint32_t generation = 0; // of the buffer: which of its framebuffers that is; the owner's business
+  bool has_buffer = true;  // false: the guest hides the plane
+  bool off = false;        // nothing of it is visible: switch the plane off
   uint64_t sequence = 0;
   Placement place;
   int64_t kick_ns = 0;       // when its page-flip eventfd woke the flip thread

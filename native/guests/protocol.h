@@ -1,5 +1,5 @@
 /*
- * scanoutd guest protocol, version 1.1: the single source of the wire format and of the flip page.
+ * scanoutd guest protocol, version 1.2: the single source of the wire format and of the flip page.
  *
  * Transport: an AF_UNIX SOCK_SEQPACKET socket (default /run/scanoutd/guest.sock), host endianness, one
  * message a packet, file descriptors by SCM_RIGHTS. Every message begins with struct scanoutd_header and has
@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 #define SCANOUTD_VERSION_MAJOR 1u /* differs: no common language, the hello is refused */
-#define SCANOUTD_VERSION_MINOR 1u /* the smaller of both sides' is spoken; a minor only adds */
+#define SCANOUTD_VERSION_MINOR 2u /* the smaller of both sides' is spoken; a minor only adds */
 
 #define SCANOUTD_SOCKET_PATH "/run/scanoutd/guest.sock"
 
@@ -44,6 +44,9 @@ enum scanoutd_message {
   SCANOUTD_REMOVE_BUFFER = 3, /* Answer: DONE, once nothing shows the buffer any more */
   SCANOUTD_SET_PRESENT = 4,   /* Answer: DONE or ERROR */
   SCANOUTD_BYE = 5,           /* clean leave. Answer: DONE, then the daemon closes */
+  /* 1.2; the memory of a buffer has moved. fds: none, or as in ADD_BUFFER. Answer: DONE, once new frames use
+   * it, or ERROR: the buffer is what it was */
+  SCANOUTD_RENEW_BUFFER = 6,
   /* 1.1; instead of HELLO. fds: a device of VFIO. Answer: DONE or ERROR */
   SCANOUTD_OFFER_DEVICE = 7,
   /* daemon to guest */
@@ -156,6 +159,13 @@ struct scanoutd_add_buffer {
 };
 
 struct scanoutd_remove_buffer {
+  struct scanoutd_header header;
+  uint32_t buffer;
+  uint32_t reserved;
+};
+
+/* The memory behind a buffer has moved, or its dma-bufs were replaced; its layout stays. */
+struct scanoutd_renew_buffer {
   struct scanoutd_header header;
   uint32_t buffer;
   uint32_t reserved;

@@ -20,8 +20,10 @@ Shadow::~Shadow() {
   // The engine was stopped with the shadow in it: the drawing thread may still be at its surfaces.
   if (entered_) host_->stop();
   for (Layer& layer : layers_) {
-    for (Buffer& buffer : layer.buffers)
+    for (Buffer& buffer : layer.buffers) {
       delete buffer.removal;
+      delete buffer.replacement;
+    }
   }
 }
 
@@ -125,6 +127,41 @@ void Shadow::remove_buffer(RemoveBufferCommand& command) noexcept {
   settle(*layer);
 }
 
+void Shadow::replace_buffer(ReplaceBufferCommand& command) noexcept {
+  const auto layer = std::find_if(layers_.begin(), layers_.end(), [&](const Layer& one) {
+    return one.claimed && one.stream_id == command.stream_;
+  });
+  Buffer* buffer = layer != layers_.end() && command.buffer_ < max_shadow_buffers
+                       ? &layer->buffers[command.buffer_]
+                       : nullptr;
+  if (buffer == nullptr || !buffer->known || buffer->removal != nullptr || buffer->replacement != nullptr) {
+    command.error = ENOENT;
+    host_->finish(command);
+  } else if (drawing_) {
+    buffer->replacement = &command;
+    ++replacements_;
+  } else {
+    replace(*buffer, command);
+  }
+}
+
+void Shadow::replace(Buffer& buffer, ReplaceBufferCommand& command) noexcept {
+  std::swap(buffer.mapped, command.mapped);
+  buffer.error = command.map_error;
+  host_->finish(command);
+}
+
+// The drawing thread reads nothing now.
+void Shadow::finish_replacements() noexcept {
+  if (replacements_ == 0) return;
+  replacements_ = 0;
+  for (Layer& layer : layers_) {
+    for (Buffer& buffer : layer.buffers) {
+      if (buffer.replacement != nullptr) replace(buffer, *std::exchange(buffer.replacement, nullptr));
+    }
+  }
+}
+
 // Finishes what waited for the layer's frames, and frees the layer when nothing is left of it.
 void Shadow::settle(Layer& layer) noexcept {
   const auto keeps = [](const Held& held, uint32_t buffer) {
@@ -134,6 +171,10 @@ void Shadow::settle(Layer& layer) noexcept {
   for (uint32_t i = 0; i < max_shadow_buffers; ++i) {
     Buffer& buffer = layer.buffers[i];
     if (buffer.removal != nullptr && !keeps(layer.next, i) && !keeps(layer.current, i)) {
+      if (buffer.replacement != nullptr) {
+        --replacements_;
+        replace(buffer, *std::exchange(buffer.replacement, nullptr));
+      }
       RemoveBufferCommand& command = *std::exchange(buffer.removal, nullptr);
       command.mapped_ = std::move(buffer.mapped);
       buffer.known = false;

@@ -38,6 +38,7 @@ struct ShadowStats {
 };
 
 class RemoveBufferCommand;
+class ReplaceBufferCommand;
 
 /// Draws streams that are routed to it (layers) into two surfaces of its own, and shows these as the frames
 /// of a stream of its own, which is routed to a hardware plane as any other.
@@ -92,6 +93,7 @@ public:
 
 private:
   friend class RemoveBufferCommand;
+  friend class ReplaceBufferCommand;
 
   /// A layer's frame that is kept, and whose it is.
   struct Held {
@@ -103,6 +105,7 @@ private:
     int error = 0; // why it is not mapped
     std::unique_ptr<pixels::MappedBuffer> mapped;
     RemoveBufferCommand* removal = nullptr;
+    ReplaceBufferCommand* replacement = nullptr; // waits for the drawing
   };
   /// What of a frame decides whether a plane takes it, but for its position.
   struct Shape {
@@ -128,6 +131,9 @@ private:
   Layer* claim(uint32_t stream_id) noexcept;
   void settle(Layer& layer) noexcept;
   void remove_buffer(RemoveBufferCommand& command) noexcept;
+  void replace_buffer(ReplaceBufferCommand& command) noexcept;
+  void finish_replacements() noexcept;
+  void replace(Buffer& buffer, ReplaceBufferCommand& command) noexcept;
   static void release(Held& held, bool superseded) noexcept;
   void give_up(Layer& layer) noexcept;
   void put_back(Layer& layer) noexcept;
@@ -167,8 +173,9 @@ private:
   DamageSet fresh_, batch_damage_; // changed since the last drawing began; in that one
   uint32_t surface_ = 0;           // drawn last
   ShadowJob job_;
-  bool drawing_ = false; // the job is with the drawing thread
-  uint64_t batch_ = 0;   // sequence of the drawing that was not presented yet; 0: there is none
+  bool drawing_ = false;      // the job is with the drawing thread
+  uint32_t replacements_ = 0; // buffers that have one
+  uint64_t batch_ = 0;        // sequence of the drawing that was not presented yet; 0: there is none
   uint64_t sequence_ = 0;
   int64_t kick_ns_ = 0, ready_ns_ = 0; // of the newest frame in the drawing
   uint32_t failures_ = 0;              // in a row
@@ -193,6 +200,26 @@ private:
   Shadow& shadow_;
   uint32_t stream_, buffer_;
   std::unique_ptr<pixels::MappedBuffer> mapped_;
+};
+
+/// Reads a known buffer by another mapping, or refuses its frames with `map_error`. Finished when the former
+/// one is not read any more; it is unmapped with the command, on the JS thread. ENOENT: the buffer is not
+/// known, or goes.
+class ReplaceBufferCommand final : public flip::Command {
+public:
+  ReplaceBufferCommand(Shadow& shadow, uint32_t stream, uint32_t buffer)
+      : shadow_(shadow), stream_(stream), buffer_(buffer) {}
+  Result run(flip::Engine&) noexcept override {
+    shadow_.replace_buffer(*this);
+    return Result::later;
+  }
+  std::unique_ptr<pixels::MappedBuffer> mapped;
+  int map_error = 0;
+
+private:
+  friend class Shadow;
+  Shadow& shadow_;
+  uint32_t stream_, buffer_;
 };
 
 } // namespace scanout::guests

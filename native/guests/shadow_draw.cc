@@ -214,6 +214,7 @@ void Shadow::fill_job(uint32_t surface) noexcept {
 
 void Shadow::on_drawn() noexcept {
   drawing_ = false;
+  finish_replacements();
   stats.draw_ns.fetch_add(job_.done_ns - job_.began_ns, std::memory_order_relaxed);
   for (Layer& layer : layers_) {
     if (layer.claimed && layer.stream == nullptr) give_up(layer);

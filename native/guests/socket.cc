@@ -59,7 +59,8 @@ SocketGuest::SocketGuest(uint32_t first_stream, uint32_t plane_count, Descriptor
 SocketGuest::~SocketGuest() {
   // The engine was stopped before the buffers were free.
   for (Buffer& buffer : buffers_)
-    delete std::exchange(buffer.retire, nullptr);
+    for (flip::Command** command : {&buffer.retire, &buffer.former})
+      delete std::exchange(*command, nullptr);
 }
 
 int SocketGuest::on_enter(flip::Engine& engine) noexcept {
@@ -75,18 +76,29 @@ void SocketGuest::on_leave(flip::Engine& engine) noexcept {
 void SocketGuest::set_area(const flip::Rect& area) noexcept {
   area_ = area;
   for (uint32_t plane = 0; plane < plane_count_; ++plane) {
-    const scanoutd_flip_entry& entry = last_entry_[plane];
-    const bool shown = entry.sequence != 0 && (entry.flags & SCANOUTD_FLIP_HIDE) == 0;
     // Its newest frame once more, at its new place, while the engine has it still.
-    if (!shown || !buffers_[entry.buffer].registered || buffers_[entry.buffer].uses == 0) continue;
+    if (!shows(plane)) continue;
     flip::Frame frame;
-    make_frame(entry, frame);
-    if (streams_[plane]->move_newest(frame.place, frame.off)) continue; // it waits for its turn, or its fence
-    frame.kick_ns = frame.ready_ns = base::now_ns();
-    Buffer& buffer = buffers_[entry.buffer];
-    ++buffer.uses;
-    streams_[plane]->submit(frame, buffer.fences.pending({}));
+    make_frame(last_entry_[plane], frame);
+    if (!streams_[plane]->move_newest(frame.place, frame.off)) show_again(plane);
   }
+}
+
+// The newest frame, which does not wait for its turn or its fence any more.
+void SocketGuest::show_again(uint32_t plane) noexcept {
+  flip::Frame frame;
+  make_frame(last_entry_[plane], frame);
+  frame.damage_count = 0;
+  frame.kick_ns = frame.ready_ns = base::now_ns();
+  Buffer& buffer = buffers_[frame.buffer];
+  ++buffer.uses;
+  streams_[plane]->submit(frame, buffer.fences.pending({}));
+}
+
+bool SocketGuest::shows(uint32_t plane) const noexcept {
+  const scanoutd_flip_entry& entry = last_entry_[plane];
+  if (entry.sequence == 0 || (entry.flags & SCANOUTD_FLIP_HIDE) != 0) return false;
+  return buffers_[entry.buffer].registered && buffers_[entry.buffer].uses > 0;
 }
 
 void SocketGuest::set_mode(uint32_t plane, flip::PresentMode mode) noexcept {
@@ -106,6 +118,34 @@ int SocketGuest::add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_
             .fences = std::move(fences),
             .newest_use = buffer.newest_use}; // what was released stays so
   return 0;
+}
+
+int SocketGuest::renew_buffer(uint32_t id, uint32_t fb_id, kms::ImplicitFences fences) noexcept {
+  if (id >= SCANOUTD_MAX_BUFFERS || !buffers_[id].registered) return ENOENT;
+  Buffer& buffer = buffers_[id];
+  if (buffer.former_uses > 0) return EBUSY;
+  buffer.fb_id = fb_id;
+  buffer.fences = std::move(fences);
+  ++buffer.generation;
+  buffer.former_uses = buffer.uses;
+  for (uint32_t plane = 0; plane < plane_count_; ++plane)
+    buffer.former_uses -= streams_[plane]->renew_buffer(id, fb_id, buffer.generation, buffer.fences);
+  // What is on the screen shows the former memory, until this replaces it.
+  for (uint32_t plane = 0; plane < plane_count_; ++plane) {
+    if (shows(plane) && last_entry_[plane].buffer == id && streams_[plane]->newest() == nullptr)
+      show_again(plane);
+  }
+  return 0;
+}
+
+void SocketGuest::await_former(uint32_t id, flip::Command& command) noexcept {
+  Buffer& buffer = buffers_[id];
+  if (buffer.former_uses == 0 || buffer.former != nullptr) {
+    command.error = buffer.former_uses == 0 ? 0 : EALREADY;
+    engine_.finish(command);
+    return;
+  }
+  buffer.former = &command;
 }
 
 void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
@@ -219,6 +259,7 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
   const Buffer& buffer = buffers_[entry.buffer];
   frame.buffer = entry.buffer;
   frame.fb_id = buffer.fb_id;
+  frame.generation = buffer.generation;
   frame.place = {.src_x = entry.src_x,
                  .src_y = entry.src_y,
                  .src_w = entry.src_w,
@@ -294,7 +335,10 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
 }
 
 [[gnu::hot]] void SocketGuest::on_retained(flip::Stream&, const flip::Frame& frame) noexcept {
-  if (frame.has_buffer) ++buffers_[frame.buffer].uses;
+  if (!frame.has_buffer) return;
+  Buffer& buffer = buffers_[frame.buffer];
+  ++buffer.uses;
+  if (frame.generation != buffer.generation) ++buffer.former_uses;
 }
 
 [[gnu::hot]] void SocketGuest::on_released(flip::Stream& stream, const flip::Frame& frame,
@@ -307,6 +351,8 @@ void SocketGuest::retire_buffer(uint32_t id, flip::Command& command) noexcept {
   }
   if (!frame.has_buffer) return;
   Buffer& buffer = buffers_[frame.buffer];
+  if (frame.generation != buffer.generation && --buffer.former_uses == 0 && buffer.former != nullptr)
+    engine_.finish(*std::exchange(buffer.former, nullptr));
   if (--buffer.uses > 0) return;
   shared(page_.get().released[frame.buffer]).store(buffer.newest_use, std::memory_order_release);
   engine_.signaller().add(release_.get());

@@ -45,6 +45,9 @@ struct Buffer {
   uint32_t width = 0, height = 0;
   kms::ImplicitFences fences;      // of the devices that draw into it
   uint32_t uses = 0;               // frames that the engine holds
+  uint32_t generation = 0;         // counts its framebuffers
+  uint32_t former_uses = 0;        // of these frames, those with a former framebuffer
+  flip::Command* former = nullptr; // asks to be told when former_uses is 0
   uint64_t newest_use = 0;         // largest sequence taken
   flip::Command* retire = nullptr; // asks to be told when uses is 0
 };
@@ -72,6 +75,12 @@ public:
   /// 0, EEXIST or EINVAL.
   int add_buffer(uint32_t id, uint32_t fb_id, uint32_t width, uint32_t height,
                  kms::ImplicitFences fences = {}) noexcept;
+  /// The buffer's memory is elsewhere: frames that are not committed yet and all later ones have this
+  /// framebuffer, and what the display shows of it is shown once more, by that. 0, ENOENT, or EBUSY while
+  /// frames with the one before the present one are held.
+  int renew_buffer(uint32_t id, uint32_t fb_id, kms::ImplicitFences fences) noexcept;
+  /// `command` is finished when no frame holds the framebuffer before the present one.
+  void await_former(uint32_t id, flip::Command& command) noexcept;
   /// The buffer takes part in no new frame; `command` is finished when no frame holds it.
   void retire_buffer(uint32_t id, flip::Command& command) noexcept;
 
@@ -96,6 +105,8 @@ private:
   void refuse(uint32_t plane, uint64_t sequence, scanoutd_code code, int error) noexcept;
   void done_with(uint32_t id, uint64_t sequence) noexcept;
   void publish(uint32_t plane) noexcept;
+  [[nodiscard]] bool shows(uint32_t plane) const noexcept; // its newest frame, or is to show it
+  void show_again(uint32_t plane) noexcept;
   uint32_t plane_of(const flip::Stream& stream) const noexcept;
 
   flip::Engine& engine_;

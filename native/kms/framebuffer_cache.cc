@@ -54,7 +54,7 @@ FramebufferCache::~FramebufferCache() {
 }
 
 FramebufferCache::Result FramebufferCache::acquire(const FramebufferLayout& layout,
-                                                   std::span<const int> dmabufs) noexcept {
+                                                   std::span<const int> dmabufs, bool fresh) noexcept {
   if (layout.plane_count < 1 || layout.plane_count > most_planes ||
       (dmabufs.size() != 1 && dmabufs.size() != layout.plane_count))
     return {.error = -EINVAL, .op = "layout", .ref = {}};
@@ -65,8 +65,9 @@ FramebufferCache::Result FramebufferCache::acquire(const FramebufferLayout& layo
   if (dmabufs.size() == 1) std::fill_n(inodes.begin(), layout.plane_count, inodes[0]);
 
   const std::lock_guard lock(mutex_);
+  if (fresh) expire(inodes);
   auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.inodes == inodes && entry.layout == layout;
+    return !entry.stale && entry.inodes == inodes && entry.layout == layout;
   });
   if (found != entries_.end()) {
     ++hits_;
@@ -110,8 +111,34 @@ void FramebufferCache::release(Entry* entry) noexcept {
   ++idle_;
   const auto place =
       std::find_if(entries_.begin(), entries_.end(), [entry](const Entry& other) { return &other == entry; });
+  if (entry->stale) {
+    drop_framebuffer(device_->fd(), entry->id);
+    entries_.erase(place);
+    --idle_;
+    return;
+  }
   entries_.splice(entries_.end(), entries_, place);
   drop_idle(most_idle_);
+}
+
+// The display keeps an import for as long as a framebuffer has it, and gives that again to nobody else: the
+// handle was closed when the framebuffer was made.
+void FramebufferCache::expire(const Inodes& inodes) noexcept {
+  const auto shares = [&](const Entry& entry) {
+    return std::any_of(inodes.begin(), inodes.end(), [&](uint64_t inode) {
+      return inode != 0 && std::find(entry.inodes.begin(), entry.inodes.end(), inode) != entry.inodes.end();
+    });
+  };
+  for (auto entry = entries_.begin(); entry != entries_.end();) {
+    entry->stale = entry->stale || shares(*entry);
+    if (!entry->stale || entry->holders > 0) {
+      ++entry;
+      continue;
+    }
+    drop_framebuffer(device_->fd(), entry->id);
+    entry = entries_.erase(entry);
+    --idle_;
+  }
 }
 
 void FramebufferCache::drop_idle(size_t keep) noexcept {

@@ -48,6 +48,7 @@ struct FramebufferRef::Entry {
   std::array<uint64_t, most_planes> inodes{}; // of each plane's dma-buf
   uint32_t id = 0;
   size_t holders = 0;
+  bool stale = false; // its memory has moved: kept for its holders, found by nobody
 };
 
 /// Keeps one framebuffer per buffers and layout, so that a guest that sends the same two or three dma-bufs
@@ -78,8 +79,9 @@ public:
   ~FramebufferCache();
 
   /// `dmabufs`: one descriptor per plane of the layout, or one for all. Borrowed. -EINVAL with op "dma-buf"
-  /// for descriptors that are none; whatever a guest sent can be passed.
-  Result acquire(const FramebufferLayout& layout, std::span<const int> dmabufs) noexcept;
+  /// for descriptors that are none; whatever a guest sent can be passed. `fresh`: the memory behind these
+  /// dma-bufs has moved, so what was made of them before is found no more, and they are imported anew.
+  Result acquire(const FramebufferLayout& layout, std::span<const int> dmabufs, bool fresh = false) noexcept;
 
   /// Drops framebuffers that nobody holds.
   void trim() noexcept;
@@ -93,6 +95,7 @@ private:
       : device_(std::move(device)), most_idle_(most_idle) {}
   int import(Entry& entry, std::span<const int> dmabufs, const char*& op) noexcept;
   void release(Entry* entry) noexcept;
+  void expire(const std::array<uint64_t, most_planes>& inodes) noexcept;
   void drop_idle(size_t keep) noexcept;
 
   std::shared_ptr<Device> device_;

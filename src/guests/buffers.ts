@@ -13,6 +13,14 @@ const FORMATS = new Map(pixelFormats().map((format) => [format.fourcc, format]))
 interface Registered extends GuestBuffer {
   imported: ImportedBuffer | null;
   retiring: boolean;
+  /** What it was before it was renewed, while the display still shows that. */
+  former: Former | null;
+}
+
+interface Former {
+  imported: ImportedBuffer | null;
+  /** Those that it has no more. */
+  fds: readonly Fd[];
 }
 
 export class GuestBuffers {
@@ -51,6 +59,7 @@ export class GuestBuffers {
       throw error;
     }
   }
+
   private check(message: AddBuffer, fds: readonly Fd[]): Registered {
     const { buffer: id } = message;
     if (this.buffers.has(id)) throw new ProtocolError(Code.badBuffer, `buffer ${id} is in use`);
@@ -66,8 +75,61 @@ export class GuestBuffers {
       offsets: message.offsets.slice(0, message.planeCount),
     };
     const imported = importBuffer(this.device, layout, fds);
-    return { id, layout, fds, fenced: fencedBy(fds, this.log), retiring: false, ...imported };
+    return { id, layout, fds, fenced: fencedBy(fds, this.log), retiring: false, former: null, ...imported };
   }
+
+  /**
+   * Imports a buffer anew, from `fds` (taken over on success) or, when there are none, from the dma-bufs that it has; `reread`
+   * makes copies read these. What is on the screen stays there until the new import replaces it, which `dropped` waits for.
+   * Throws a ProtocolError; the buffer is what it was then.
+   */
+  async renew(
+    native: SocketGuest,
+    id: number,
+    fds: readonly Fd[],
+    reread: (buffer: GuestBuffer) => Promise<void>,
+  ): Promise<void> {
+    const old = this.checkRenewal(id, fds.length);
+    const given = fds.length > 0 ? [...fds] : old.fds;
+    const imported = importBuffer(this.device, old.layout, given, true);
+    let fenced: Fd[];
+    try {
+      fenced = fencedBy(given, this.log);
+    } catch (error) {
+      imported.imported?.release();
+      throw error;
+    }
+    const former = { imported: old.imported, fds: fds.length > 0 ? old.fds : [] };
+    const buffer: Registered = { ...old, fds: given, fenced, former, ...imported };
+    this.buffers.set(id, buffer);
+    await reread(buffer); // before frames say that this is its picture
+    await native.renewBuffer(id, buffer.framebuffer, fenced);
+  }
+
+  /** Resolves when nothing shows what a buffer was before it was renewed. */
+  async dropped(native: SocketGuest, id: number): Promise<void> {
+    const buffer = this.buffers.get(id);
+    if (buffer === undefined) return;
+    await native.awaitFormer(id);
+    freeFormer(buffer);
+  }
+
+  private checkRenewal(id: number, fdCount: number): Registered {
+    const buffer = this.buffers.get(id);
+    if (buffer === undefined || buffer.retiring) {
+      throw new ProtocolError(Code.badBuffer, `there is no buffer ${id}`);
+    }
+    if (buffer.former !== null) {
+      const text = `buffer ${id} was renewed before, and the display still shows what it was then`;
+      throw new ProtocolError(Code.busy, text);
+    }
+    if (fdCount > 0 && fdCount !== buffer.fds.length) {
+      const text = `buffer ${id} was registered with ${buffer.fds.length} descriptors, got ${fdCount}`;
+      throw new ProtocolError(Code.badFd, text);
+    }
+    return buffer;
+  }
+
   /** Resolves when nothing shows the buffer any more; `unread` ends its copying. Throws a ProtocolError. */
   async remove(native: SocketGuest, id: number, unread: () => Promise<void>): Promise<void> {
     const buffer = this.buffers.get(id);
@@ -87,9 +149,17 @@ export class GuestBuffers {
 
   private free(buffer: Registered): void {
     if (!this.buffers.delete(buffer.id)) return;
+    freeFormer(buffer);
     buffer.imported?.release();
     for (const fd of buffer.fds) fd.close();
   }
+}
+
+function freeFormer(buffer: Registered): void {
+  const { former } = buffer;
+  buffer.former = null;
+  former?.imported?.release();
+  for (const fd of former?.fds ?? []) fd.close();
 }
 
 /** The display refused a buffer that cannot be copied either. */
@@ -113,10 +183,15 @@ export function discard(fd: Fd): void {
 export type Imported = Pick<Registered, 'imported' | 'framebuffer' | 'reason' | 'errno'>;
 
 /**
- * Checks a layout against its dma-bufs (borrowed), then makes a framebuffer of them. What the display refuses can still be
- * copied, if its pixels can be read. Throws a ProtocolError.
+ * Checks a layout against its dma-bufs (borrowed), then makes a framebuffer of them, anew where their memory has moved
+ * (`fresh`). What the display refuses can still be copied, if its pixels can be read. Throws a ProtocolError.
  */
-export function importBuffer(device: CardDevice, layout: BufferLayout, fds: readonly Fd[]): Imported {
+export function importBuffer(
+  device: CardDevice,
+  layout: BufferLayout,
+  fds: readonly Fd[],
+  fresh = false,
+): Imported {
   const format = FORMATS.get(layout.fourcc);
   if (format === undefined) {
     throw new ProtocolError(Code.badFormat, `fourcc 0x${layout.fourcc.toString(16)} is unknown`);
@@ -124,7 +199,7 @@ export function importBuffer(device: CardDevice, layout: BufferLayout, fds: read
   const sizes = fds.map((fd, i) => sizeOf(fd, i));
   checkLayout(layout, format, sizes);
   try {
-    const imported = device.importBuffer(fds, layout);
+    const imported = device.importBuffer(fds, layout, fresh);
     return { imported, framebuffer: imported.id, reason: '', errno: 0 };
   } catch (error) {
     if (!isSystemError(error)) throw error;

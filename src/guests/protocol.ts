@@ -26,7 +26,15 @@ export * from './wire.js';
 
 type Name = keyof typeof layouts;
 
-const fromGuest = namesOf(['hello', 'addBuffer', 'removeBuffer', 'setPresent', 'bye', 'offerDevice']);
+const fromGuest = namesOf([
+  'hello',
+  'addBuffer',
+  'removeBuffer',
+  'setPresent',
+  'bye',
+  'renewBuffer',
+  'offerDevice',
+]);
 const fromDaemon = namesOf(['welcome', 'configure', 'formats', 'state', 'done', 'error']);
 
 function namesOf(names: Name[]): Map<number, Name> {
@@ -153,6 +161,10 @@ function checkFromGuest(message: GuestMessage, fds: number): void {
         refuse(Code.badMessage, `there is no present mode ${message.mode}`);
       break;
     case 'bye':
+      break;
+    case 'renewBuffer':
+      checkBuffer(message.buffer);
+      allowed = [0, 1, 2, 3, 4]; // as many as the buffer was registered with, which its owner knows
       break;
     case 'offerDevice':
       checkName(message.name);

@@ -13,6 +13,7 @@ import {
   type Hello,
   type OfferDevice,
   ProtocolError,
+  type RenewBuffer,
 } from './protocol.js';
 import type { SocketGuest } from './socket.js';
 
@@ -124,10 +125,22 @@ export class GuestSession {
         await guest.setPresent(message);
         this.done(message.serial);
         return;
+      case 'renewBuffer':
+        await this.renew(guest, message, fds);
+        return;
       case 'bye':
         this.bye(message.serial);
         return;
     }
+  }
+
+  /** Answered when the display has let go of the former memory; other messages do not wait for that. */
+  private async renew(guest: SocketGuest, { buffer, serial }: RenewBuffer, fds: Fd[]): Promise<void> {
+    await guest.renewBuffer(buffer, fds);
+    void guest.bufferRenewed(buffer).then(
+      () => this.done(serial),
+      (error: unknown) => this.refuse(error, serial),
+    );
   }
 
   private bye(serial: number): void {

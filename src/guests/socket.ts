@@ -153,6 +153,24 @@ export class SocketGuest implements Guest {
     await this.registered.remove(this.producer, id, () => this.card.shadows.forget(this, id));
   }
 
+  /**
+   * The memory behind a buffer has moved: `fds` are its dma-bufs from now on, taken over on success, or none where these stay
+   * the same. The display may show the former memory until `bufferRenewed` resolves.
+   */
+  async renewBuffer(id: number, fds: Fd[]): Promise<void> {
+    if (this.hello.versionMinor < 2) {
+      const text = 'RENEW_BUFFER is of version 1.2, which the guest does not speak';
+      throw new ProtocolError(Code.badMessage, text);
+    }
+    const reread = (buffer: GuestBuffer) => this.card.shadows.renewed(this, buffer);
+    await this.registered.renew(this.producer, id, fds, reread);
+    await [...this.card.outputs.values()].find((output) => output.shows(this))?.renewed(this);
+  }
+
+  bufferRenewed(id: number): Promise<void> {
+    return this.registered.dropped(this.producer, id);
+  }
+
   async setPresent(message: SetPresent): Promise<void> {
     const mode = MODES[message.mode];
     if (message.plane >= this.planes.length || mode === undefined) {

@@ -4,7 +4,7 @@
  */
 import { array, Layout, reserved, text, u32, u64, type Value } from './layout.js';
 
-export const VERSION = { major: 1, minor: 1 } as const;
+export const VERSION = { major: 1, minor: 2 } as const;
 export const SOCKET_PATH = '/run/scanoutd/guest.sock';
 
 export const MAX = {
@@ -26,6 +26,7 @@ export const Message = {
   removeBuffer: 3,
   setPresent: 4,
   bye: 5,
+  renewBuffer: 6,
   offerDevice: 7,
   welcome: 0x8001,
   configure: 0x8002,
@@ -115,6 +116,7 @@ export const layouts = {
   removeBuffer: new Layout({ buffer: u32, reserved }, HEADER_SIZE),
   setPresent: new Layout({ plane: u32, mode: u32 }, HEADER_SIZE),
   bye: new Layout({}, HEADER_SIZE),
+  renewBuffer: new Layout({ buffer: u32, reserved }, HEADER_SIZE),
   offerDevice: new Layout({ versionMajor: u32, versionMinor: u32, name: text(NAME_SIZE) }, HEADER_SIZE),
   welcome: new Layout(
     { versionMajor: u32, versionMinor: u32, capabilities: u64, pageSize: u32, reserved },
@@ -145,8 +147,9 @@ export type AddBuffer = Any<'addBuffer'> & Body<'addBuffer'>;
 export type RemoveBuffer = Any<'removeBuffer'> & Body<'removeBuffer'>;
 export type SetPresent = Any<'setPresent'> & Body<'setPresent'>;
 export type Bye = Any<'bye'>;
+export type RenewBuffer = Any<'renewBuffer'> & Body<'renewBuffer'>;
 export type OfferDevice = Any<'offerDevice'> & Body<'offerDevice'>;
-export type GuestMessage = Hello | AddBuffer | RemoveBuffer | SetPresent | Bye | OfferDevice;
+export type GuestMessage = Hello | AddBuffer | RemoveBuffer | SetPresent | Bye | RenewBuffer | OfferDevice;
 
 export type Welcome = Any<'welcome'> & Body<'welcome'>;
 export type Configure = Any<'configure'> & Body<'configure'>;

@@ -54,8 +54,11 @@ export interface CardDevice {
   modeBlob(raw: Uint8Array): KernelBlob;
   /** TEST_ONLY. 0, or a positive errno. */
   test(properties: readonly PropertyValue[], allowModeset: boolean): number;
-  /** `fds`: one for all memory planes or one each; borrowed. Throws SystemError that names the stage. */
-  importBuffer(fds: readonly Fd[], layout: BufferLayout): ImportedBuffer;
+  /**
+   * `fds`: one for all memory planes or one each; borrowed. `fresh`: their memory has moved, so that what was imported
+   * before is of no use. Throws SystemError that names the stage.
+   */
+  importBuffer(fds: readonly Fd[], layout: BufferLayout, fresh?: boolean): ImportedBuffer;
   createDumb(width: number, height: number, fourcc: number): DumbPicture;
   framebufferCounts(): { live: number; imports: number; hits: number };
   isMaster(): boolean;

@@ -169,20 +169,13 @@ class DrmDevice implements CardDevice {
     return this.device.test(request, allowModeset ? ALLOW_MODESET : 0);
   }
 
-  importBuffer(fds: readonly Fd[], layout: BufferLayout): ImportedBuffer {
+  importBuffer(fds: readonly Fd[], layout: BufferLayout, fresh = false): ImportedBuffer {
     const [first] = fds;
     if (first === undefined) throw new TypeError('a buffer without descriptors');
-    return this.cache.acquire({
-      width: layout.width,
-      height: layout.height,
-      format: layout.fourcc,
-      ...(layout.modifier === DRM_FORMAT_MOD_INVALID ? {} : { modifier: layout.modifier }),
-      planes: layout.strides.map((pitch, i) => ({
-        fd: fds[i] ?? first,
-        pitch,
-        offset: layout.offsets[i] ?? 0,
-      })),
-    });
+    const { width, height, fourcc: format, modifier, strides, offsets } = layout;
+    const planes = strides.map((pitch, i) => ({ fd: fds[i] ?? first, pitch, offset: offsets[i] ?? 0 }));
+    const given = modifier === DRM_FORMAT_MOD_INVALID ? {} : { modifier };
+    return this.cache.acquire({ width, height, format, ...given, planes }, { fresh });
   }
 
   createDumb(width: number, height: number, fourcc: number): DumbPicture {

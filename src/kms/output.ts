@@ -126,6 +126,12 @@ export class Output {
     }, RESHAPED_MS).unref();
   }
 
+  /** The memory of a guest's buffer is elsewhere: what the display said of it before says nothing now. */
+  renewed(guest: Guest): Promise<void> {
+    this.verdicts.forget(guest.planes.map(({ stream }) => stream));
+    return this.replan();
+  }
+
   /** Resolves when no planning is under way. */
   settled(): Promise<void> {
     return this.planning;

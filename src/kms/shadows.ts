@@ -59,6 +59,18 @@ export class ShadowSet {
     }
   }
 
+  /** The memory of a buffer is elsewhere: resolves when no copy reads the former. */
+  async renewed(guest: Guest, buffer: GuestBuffer): Promise<void> {
+    const replacements: Promise<void>[] = [];
+    for (const { shadow, buffers } of this.copies.values()) {
+      for (const { stream } of guest.planes) {
+        if (buffers.get(stream)?.has(buffer.id) !== true) continue;
+        replacements.push(shadow.replaceBuffer(stream, buffer.id, readable(buffer)).catch(whenGone));
+      }
+    }
+    await Promise.all(replacements);
+  }
+
   private async give(copy: Copy, stream: number, buffer: GuestBuffer): Promise<void> {
     const known = copy.buffers.get(stream) ?? new Set<number>();
     copy.buffers.set(stream, known);
@@ -119,6 +131,11 @@ export class ShadowSet {
 /** The buffer as the CPU reads it. */
 export function readable({ layout, fds, memory }: GuestBuffer): ReadableBuffer {
   return { ...layout, fds, ...(memory === undefined ? {} : { memory }) };
+}
+
+/** The buffer is forgotten meanwhile, which ends its reading, too. */
+function whenGone(error: unknown): void {
+  if (!isSystemError(error, 'ENOENT')) whenClosed(error);
 }
 
 /** The engine was closed meanwhile: then nothing is read any more either. */

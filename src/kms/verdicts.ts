@@ -39,6 +39,12 @@ export class Verdicts {
     return refusals.layout === layout ? refusals.planes : new Map();
   }
 
+  /** The buffers of these streams are others: they are tested and refused anew. */
+  forget(streams: readonly number[]): void {
+    this.tested.clear();
+    for (const stream of streams) this.refusals.delete(stream);
+  }
+
   clear(): void {
     this.tested.clear();
     this.refusals.clear();

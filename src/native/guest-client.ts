@@ -130,6 +130,7 @@ export interface GuestClientNative {
   close(): void;
   /** The serial of the request; 0 when the buffer is only kept until there is a connection. `fds` are borrowed. */
   addBuffer(id: number, layout: BufferLayout, fds: Fd[]): number;
+  renewBuffer(id: number, fds: Fd[]): number;
   removeBuffer(id: number): number;
   setPresent(plane: number, mode: number): number;
   submit(plane: number, frame: Frame): Submission;

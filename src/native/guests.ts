@@ -48,6 +48,13 @@ export interface SocketGuest extends Producer {
     height: number,
     fenced?: readonly Fd[],
   ): Promise<void>;
+  /**
+   * The buffer's memory is elsewhere: frames that are not committed yet and all later ones have this framebuffer, and what
+   * the display shows of it is shown once more, by that. EBUSY while frames with the one before the present one are held.
+   */
+  renewBuffer(buffer: number, framebuffer: number, fenced?: readonly Fd[]): Promise<void>;
+  /** Resolved when no frame holds the framebuffer before the present one. */
+  awaitFormer(buffer: number): Promise<void>;
   /** Ends the use of a buffer; resolved when no frame holds it. */
   retireBuffer(buffer: number): Promise<void>;
   stats(plane: number): GuestPlaneStats;

@@ -135,9 +135,13 @@ export interface FramebufferCache {
   /**
    * The framebuffer of these buffers in this layout, imported if it is not there. The descriptors are borrowed.
    * The SystemError of a refusal names the stage in `op`: DRM_IOCTL_PRIME_FD_TO_HANDLE or DRM_IOCTL_MODE_ADDFB2;
-   * "dma-buf" for a descriptor that is none.
+   * "dma-buf" for a descriptor that is none. `fresh`: the memory behind these buffers has moved; what was made of them
+   * before stays with its users, and is found no more.
    */
-  acquire(layout: FramebufferLayout & { planes: readonly (PlaneLayout & { fd: Fd })[] }): CachedFramebuffer;
+  acquire(
+    layout: FramebufferLayout & { planes: readonly (PlaneLayout & { fd: Fd })[] },
+    options?: { fresh?: boolean },
+  ): CachedFramebuffer;
   /** Closes framebuffers that nobody uses. */
   trim(): void;
   /** `live` exist, `idle` of them are used by nobody; `imports` were made, `hits` found. */

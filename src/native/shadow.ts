@@ -24,6 +24,8 @@ export interface Shadow extends Producer {
   attach(producer: Producer, stream: number, z: number): Promise<void>;
   /** Makes a buffer of a stream, by the stream's id, readable; before or after `attach`. EEXIST, ENOSPC. */
   setBuffer(stream: number, buffer: number, layout: ReadableBuffer): Promise<void>;
+  /** The buffer is read as this from now on; resolved when it is not read as before any more. ENOENT: it is not known. */
+  replaceBuffer(stream: number, buffer: number, layout: ReadableBuffer): Promise<void>;
   /** Resolved when the buffer is not read any more. */
   removeBuffer(stream: number, buffer: number): Promise<void>;
   /** Drawings, those that failed, the pixels that they were of, and the time of all in nanoseconds. */

@@ -155,7 +155,7 @@ public:
   bool answer_hello(uint64_t capabilities = 0) {
     auto welcome = message<scanoutd_welcome>(SCANOUTD_WELCOME, greeting.header.serial);
     welcome.version_major = SCANOUTD_VERSION_MAJOR;
-    welcome.version_minor = SCANOUTD_VERSION_MINOR;
+    welcome.version_minor = version_minor;
     welcome.capabilities = capabilities;
     welcome.page_size = SCANOUTD_FLIP_PAGE_SIZE;
     if ((capabilities & SCANOUTD_CAP_FENCE) == 0) return send(welcome, {page_fd.get()});
@@ -210,6 +210,7 @@ public:
     lock.store(before + 2, std::memory_order_release);
   }
 
+  uint32_t version_minor = SCANOUTD_VERSION_MINOR; // that it speaks
   scanoutd_hello greeting{};
   base::UniqueFd kick, release_signal, fences, page_fd;
   scanoutd_flip_page* page = nullptr;

@@ -101,6 +101,7 @@ class SmallDaemon {
     if (message.type === 'addBuffer')
       await this.#guest?.addBuffer(message.buffer, 1, message.width, message.height);
     if (message.type === 'removeBuffer') await this.#guest?.retireBuffer(message.buffer);
+    if (message.type === 'renewBuffer') await this.#guest?.renewBuffer(message.buffer, 2);
     if (message.type === 'setPresent') await this.#guest?.setMode(message.plane, message.mode);
     for (const fd of fds) fd.close();
     this.send({ type: 'done', serial });
@@ -117,7 +118,7 @@ class SmallDaemon {
     for (let i = 0; i < planeCount; i++) await this.engine.attach(guest, i, FIRST_VIRTUAL_CRTC, i + 1);
     const page = guest.pageFd();
     this.send(
-      { type: 'welcome', serial, versionMajor: 1, versionMinor: 0, capabilities: 0n, pageSize: 4096 },
+      { type: 'welcome', serial, versionMajor: 1, versionMinor: 2, capabilities: 0n, pageSize: 4096 },
       [page],
     );
     page.close();
@@ -192,6 +193,7 @@ test('frames are presented and their buffers come back', async (t) => {
   assert.equal(feedback.flips, 30n);
   assert.equal(feedback.refused, 0n);
   assert.equal([0, 1, 2].filter((id) => client.bufferFree(id)).length, 2);
+  await client.renewBuffer(await client.acquire([0, 1, 2]));
   await client.removeBuffer(await client.acquire([0, 1, 2]));
 });
 

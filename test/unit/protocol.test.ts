@@ -80,6 +80,7 @@ const guestMessage: fc.Arbitrary<GuestMessage> = fc.oneof(
   plain('removeBuffer', { buffer: fc.nat({ max: 63 }) }),
   plain('setPresent', { plane, mode: fc.nat({ max: 2 }) }),
   plain('bye', {}),
+  plain('renewBuffer', { buffer: fc.nat({ max: 63 }) }),
   plain('offerDevice', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
 );
 
