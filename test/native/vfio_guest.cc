@@ -271,9 +271,9 @@ TEST(vfio_gives_a_retired_buffer_back_when_its_successor_is_shown) {
   REQUIRE(o.rig.engine.post(std::make_unique<Retire>(o.guest)));
   o.asked(5);
   CHECK(o.rig.engine.finished() == nullptr); // it is on the screen
-  CHECK_EQ(o.news(VfioNews::Type::unknown), 1U);
+  const auto told = o.news(VfioNews::Type::unknown);
   o.driver.show(guests::vfio_primary, picture(2));
-  CHECK(eventually([&] { return o.news(VfioNews::Type::unknown) == 2; }));
+  CHECK(eventually([&] { return o.news(VfioNews::Type::unknown) > told; }));
   REQUIRE(o.rig.engine.post(std::make_unique<flip::SimpleCommand<std::function<int(flip::Engine&)>>>(
       [&](flip::Engine&) { return o.guest.add_buffer(0, 1, picture(2), 1001); })));
   REQUIRE(o.shows(primary_plane, 1001));
