@@ -32,7 +32,7 @@ const ATTEMPTS = 8;
 const CONTROL_MS = 300;
 /** Around what happens, since its price may come later. */
 const MARGIN_NS = 150e6;
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 150_000;
 /** Flips that are asked for ahead, so that a machine does not wait for this program. */
 const AHEAD = 3;
 

@@ -3,7 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 /** SeaBIOS, the guest and QMP, in nested emulation beside other work. */
-export const ANSWER_MS = 60_000;
+export const ANSWER_MS = 150_000;
 
 /** A line `@WORD NAME=VALUE...`; values that look like decimal numbers are numbers. */
 export interface SerialEvent {
