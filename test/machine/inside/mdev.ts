@@ -22,13 +22,13 @@ export interface Mdev {
   remove(): Promise<void>;
 }
 
-/** Loads the driver and makes a device. `vmap`: VKMS can show mbochs's buffers. */
-export function makeMdev(driver: MdevDriver, options: { vmap?: boolean } = {}): Mdev {
+/** Loads the driver and makes a device. `vmap`: VKMS can show mbochs's buffers. `id`: a UUID, one is made up when absent. */
+export function makeMdev(driver: MdevDriver, options: { vmap?: boolean; id?: string } = {}): Mdev {
   execFileSync('modprobe', ['--all', 'vfio_iommu_type1', driver]);
   if (driver === 'mbochs') {
     writeFileSync('/sys/module/mbochs/parameters/vmap', options.vmap === true ? 'Y' : 'N');
   }
-  const id = randomUUID();
+  const { id = randomUUID() } = options;
   writeFileSync(`${TYPES[driver]}/create`, id);
   const path = `/sys/bus/mdev/devices/${id}`;
   return {
