@@ -137,9 +137,17 @@ test('one that is killed is started again, and its picture comes back', async ()
   assert.equal(property(UNIT, 'NRestarts'), '1');
 });
 
-test('a restart of the daemon leaves it running', async () => {
+test('the daemon is restarted and killed: it runs on, and its picture comes back by itself', async () => {
   const pid = property(UNIT, 'MainPID');
   systemctl('restart', 'scanoutd.service');
+  await until('its picture', isSeen);
+  const daemon = property('scanoutd.service', 'MainPID');
+  systemctl('kill', '--signal=KILL', 'scanoutd.service');
+  await until('the next daemon', () => {
+    const now = property('scanoutd.service', 'MainPID');
+    return now !== daemon && now !== '0' && property('scanoutd.service', 'ActiveState') === 'active';
+  });
+  await until('its picture', isSeen);
   assert.equal(property(UNIT, 'ActiveState'), 'active');
   assert.equal(property(UNIT, 'MainPID'), pid);
   assert.equal(property(UNIT, 'NRestarts'), '1');
