@@ -168,14 +168,14 @@ static int draw_all(struct example* ex) {
   return 0;
 }
 
-/* Sleeps until `deadline`, or until `sequence` is presented when that is not 0. Events are handled meanwhile.
- */
-static int wait_for(struct example* ex, double deadline, uint64_t sequence) {
+/* Sleeps until `deadline`, or until the newest frame of `show` is presented when there is one. Events are
+ * handled meanwhile. */
+static int wait_for(struct example* ex, double deadline, const struct show* show) {
   for (;;) {
     const int result = handle_events(ex);
     const double left = deadline - seconds_now();
     if (result < 0 || stopped || left <= 0) return result;
-    if (sequence != 0 && ex->shows[0].feedback.presented >= sequence) return 0;
+    if (show != NULL && show->newest != 0 && show->feedback.presented >= show->newest) return 0;
     if (left >= 0.001) {
       scanoutd_client_wait(ex->client, (int)(left * 1000));
     } else {
@@ -197,10 +197,11 @@ static int run(struct example* ex) {
     const bool timed = ex->set.rate != 0;
     result =
         wait_for(ex, timed ? start + (double)ex->drawn / ex->set.rate : seconds_now() + LONGEST_PACE_MS / 1e3,
-                 timed ? 0 : ex->shows[0].newest);
+                 timed ? NULL : &ex->shows[0]);
   }
-  if (result == 0 && !stopped)
-    result = wait_for(ex, seconds_now() + LAST_FRAME_MS / 1e3, ex->shows[0].newest);
+  const double end = seconds_now() + LAST_FRAME_MS / 1e3;
+  for (uint32_t i = 0; i < ex->set.kind_count && result == 0 && !stopped; i++)
+    if (ex->shows[i].newest != 0) result = wait_for(ex, end, &ex->shows[i]);
   return stopped ? 0 : result;
 }
 
