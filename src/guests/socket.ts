@@ -164,7 +164,7 @@ export class SocketGuest implements Guest {
     }
     const reread = (buffer: GuestBuffer) => this.card.shadows.renewed(this, buffer);
     await this.registered.renew(this.producer, id, fds, reread);
-    await [...this.card.outputs.values()].find((output) => output.shows(this))?.renewed(this);
+    await this.card.outputShowing(this)?.renewed(this);
   }
 
   bufferRenewed(id: number): Promise<void> {

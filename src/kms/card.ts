@@ -230,7 +230,7 @@ export class Card {
         this.planStream(notice, output);
         return;
       case 'reshaped':
-        this.outputShowing(notice.stream)?.reshaped();
+        this.outputShowing(this.events.guestOf(notice.stream))?.reshaped();
         return;
       case 'asyncRefused':
         this.events.guestOf(notice.stream)?.asyncRefused(notice.stream, notice.code);
@@ -252,15 +252,15 @@ export class Card {
     }
   }
 
-  private outputShowing(stream: number): Output | undefined {
-    const guest = this.events.guestOf(stream);
+  /** The output that shows the guest; null is a guest that has left. */
+  outputShowing(guest: Guest | null): Output | undefined {
     return guest === null ? undefined : [...this.outputs.values()].find((one) => one.shows(guest));
   }
 
   private planStream(notice: FlipNotice, output: Output | undefined): void {
     const guest = this.events.guestOf(notice.stream);
     if (guest === null) return;
-    const shown = output ?? this.outputShowing(notice.stream);
+    const shown = output ?? this.outputShowing(guest);
     if (notice.type === 'refused') void shown?.refused(guest, notice.stream, notice.plane, notice.errno);
     else void shown?.replan();
   }

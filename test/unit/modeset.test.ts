@@ -1,7 +1,7 @@
 /** Which planes a mode set touches. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LitOutput, modesetProperties } from '../../src/kms/modeset.js';
+import { modesetProperties } from '../../src/kms/modeset.js';
 import type { PlaneInfo, PlaneType, Topology } from '../../src/kms/topology.js';
 
 const NAMES = ['FB_ID', 'CRTC_ID', 'MODE_ID', 'ACTIVE'];
@@ -26,10 +26,9 @@ function topology(onCrtc: Readonly<Record<number, number>> = {}): Topology {
   };
 }
 
-/** Planes that are named, and the CRTC each is given. */
+/** Planes that the mode set names, which lights nothing. */
 function planesOf(crtcs: readonly number[], from: Topology, elsewhere: readonly number[] = []) {
-  const lit: LitOutput[] = [];
-  const list = modesetProperties(from, new Set(crtcs), lit, new Set(elsewhere));
+  const list = modesetProperties(from, new Set(crtcs), [], new Set(elsewhere));
   const id = properties.get('CRTC_ID');
   return list.filter(([object, property]) => object > 10 && property === id).map(([object]) => object);
 }
