@@ -50,7 +50,7 @@ Napi::Value VirtioGpu::connect(const Napi::CallbackInfo& info) {
   attach(take_fd(info[0], "socket"));
   keep("socket", vhost_->fd());
   watch();
-  return flip("open", [gpu = gpu_.get()](flip::Engine&) { return gpu->open(); });
+  return flip("open", [gpu = gpu().get()](flip::Engine&) { return gpu->open(); });
 }
 
 void VirtioGpu::attach(base::UniqueFd socket) {
@@ -140,6 +140,7 @@ void VirtioGpu::refused(const std::string& why) {
 }
 
 void VirtioGpu::on_notices() {
+  if (!gpu_) return;
   uint64_t count = 0;
   (void)!read(gpu_->notice_fd(), &count, sizeof count);
   enter_js(Env(), resource_name, [&] {
@@ -151,7 +152,7 @@ void VirtioGpu::on_notices() {
 /// (scanout, width, height, edid or null)
 Napi::Value VirtioGpu::set_display(const Napi::CallbackInfo& info) {
   const uint32_t scanout = to_u32(info[0], "scanout");
-  if (scanout >= gpu_->scanout_count()) throw base::UsageError("scanout: there is no such scanout");
+  if (scanout >= gpu()->scanout_count()) throw base::UsageError("scanout: there is no such scanout");
   auto display = std::make_shared<guests::GpuDisplay>();
   display->width = to_u32(info[1], "width");
   display->height = to_u32(info[2], "height");
@@ -162,7 +163,7 @@ Napi::Value VirtioGpu::set_display(const Napi::CallbackInfo& info) {
     std::copy_n(edid.Data(), edid.ByteLength(), display->edid.begin());
   }
   config_.events_read |= VIRTIO_GPU_EVENT_DISPLAY;
-  return flip("setDisplay", [gpu = gpu_.get(), scanout, display](flip::Engine&) {
+  return flip("setDisplay", [gpu = gpu().get(), scanout, display](flip::Engine&) {
     gpu->set_display(scanout, *display);
     return 0;
   });
@@ -202,7 +203,7 @@ Napi::Value VirtioGpu::finish_job(const Napi::CallbackInfo& info) {
   const guests::GpuJobResult result{.done = to_bool(info[0], "done"),
                                     .copied = to_bool(info[1], "copied"),
                                     .fb_id = to_u32(info[2], "framebuffer")};
-  return flip("finishJob", [gpu = gpu_.get(), result](flip::Engine&) {
+  return flip("finishJob", [gpu = gpu().get(), result](flip::Engine&) {
     gpu->finish_job(result);
     return 0;
   });
@@ -242,7 +243,7 @@ Napi::Value VirtioGpu::transfer(const Napi::CallbackInfo& info) {
 Napi::Value VirtioGpu::buffer_released(const Napi::CallbackInfo& info) {
   const uint32_t buffer = to_u32(info[0], "buffer");
   if (buffer >= guests::max_gpu_buffers) throw base::UsageError("buffer: there is no such buffer");
-  return flip("bufferReleased", [gpu = gpu_.get(), buffer](flip::Engine&) {
+  return flip("bufferReleased", [gpu = gpu().get(), buffer](flip::Engine&) {
     gpu->buffer_released(buffer);
     return 0;
   });
@@ -252,7 +253,7 @@ Napi::Value VirtioGpu::resource_released(const Napi::CallbackInfo& info) {
   const uint32_t resource = to_u32(info[0], "resource");
   if (resource >= guests::max_gpu_resources) throw base::UsageError("resource: there is no such resource");
   backings_.erase(resource);
-  return flip("resourceReleased", [gpu = gpu_.get(), resource](flip::Engine&) {
+  return flip("resourceReleased", [gpu = gpu().get(), resource](flip::Engine&) {
     gpu->resource_released(resource);
     return 0;
   });
@@ -260,8 +261,8 @@ Napi::Value VirtioGpu::resource_released(const Napi::CallbackInfo& info) {
 
 Napi::Value VirtioGpu::stats(const Napi::CallbackInfo& info) {
   Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("commands", static_cast<double>(gpu_->commands()));
-  object.Set("late", static_cast<double>(gpu_->late()));
+  object.Set("commands", static_cast<double>(gpu()->commands()));
+  object.Set("late", static_cast<double>(gpu()->late()));
   return object;
 }
 
@@ -297,6 +298,22 @@ Napi::Value VirtioGpu::disconnect(const Napi::CallbackInfo& info) {
               });
 }
 
+/// Lets the device go: its rings' eventfds, its state. They would stay until the garbage is collected.
+Napi::Value VirtioGpu::close(const Napi::CallbackInfo& info) {
+  if (!gpu_) return info.Env().Undefined();
+  if (vhost_) throw base::UsageError("the device is connected");
+  ended_ = true;
+  // Commands before this one have a bare pointer to it.
+  auto body = [gpu = std::move(gpu_)](flip::Engine&) { return 0; };
+  auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(Value()));
+  return post(info.Env(), engine_object_.Value(),
+              std::make_unique<flip::SimpleCommand<decltype(body)>>(std::move(body)), "close",
+              "virtio device", [this, self](Napi::Env env, flip::Command&) -> Napi::Value {
+                notice_poll_.reset();
+                return env.Undefined();
+              });
+}
+
 VirtioDevice virtio_device_of(const Napi::Value& value, const char* what) {
   const Napi::Object object = to_object(value, what);
   if (!object.InstanceOf(VirtioGpu::constructor->Value()))
@@ -324,6 +341,7 @@ void init_virtio(Napi::Env env, Napi::Object exports) {
                                                 G::define<&G::resource_released>("resourceReleased"),
                                                 G::define<&G::stats>("stats"),
                                                 G::define<&G::disconnect>("disconnect"),
+                                                G::define<&G::close>("close"),
                                             });
   G::constructor = new Napi::FunctionReference(Napi::Persistent(gpu));
   G::constructor->SuppressDestruct();

@@ -60,8 +60,13 @@ public:
   Napi::Value resource_released(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value disconnect(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
 
-  [[nodiscard]] const std::shared_ptr<guests::VirtioGpu>& gpu() const { return gpu_; }
+  /// Throws when it is closed.
+  [[nodiscard]] const std::shared_ptr<guests::VirtioGpu>& gpu() const {
+    if (!gpu_) throw base::UsageError("the device is closed");
+    return gpu_;
+  }
   [[nodiscard]] Napi::Value engine_object() const { return engine_object_.Value(); }
   static Napi::FunctionReference* constructor;
 

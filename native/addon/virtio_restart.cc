@@ -96,7 +96,7 @@ Napi::Value VirtioGpu::restored(const Napi::CallbackInfo& info) {
   if (buffer >= guests::max_gpu_buffers) throw base::UsageError("buffer: there is no such buffer");
   const guests::GpuJobResult result{
       .done = true, .copied = to_bool(info[1], "copied"), .fb_id = to_u32(info[2], "framebuffer")};
-  return flip("restored", [gpu = gpu_.get(), buffer, result](flip::Engine&) {
+  return flip("restored", [gpu = gpu().get(), buffer, result](flip::Engine&) {
     gpu->restored(buffer, result);
     return 0;
   });

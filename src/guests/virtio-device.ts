@@ -99,9 +99,11 @@ export class VirtioDevice implements VirtioOwner {
 
   /** Takes the guests off their planes and frees what they had. Safe to call again. */
   end(): Promise<void> {
-    this.ending ??= this.leave().catch((error: unknown) =>
-      this.host.log.error({ guest: this.settings.name, err: error }, 'leaving failed'),
-    );
+    this.ending ??= this.leave()
+      .catch((error: unknown) =>
+        this.host.log.error({ guest: this.settings.name, err: error }, 'leaving failed'),
+      )
+      .finally(() => this.gone());
     return this.ending;
   }
 
@@ -111,7 +113,7 @@ export class VirtioDevice implements VirtioOwner {
     await this.turn;
     for (const guest of this.guests) await this.host.departed(guest, true);
     this.buffers.releaseAll();
-    this.gone();
+    await this.gpu.close();
   }
 
   private problem(text: string): void {

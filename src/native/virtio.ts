@@ -87,6 +87,8 @@ export interface VirtioGpu {
   stats(): { commands: number; late: number };
   /** Stops the rings and ends the connection. The scanouts leave afterwards. No notice comes any more. */
   disconnect(): Promise<void>;
+  /** After that, and when every scanout has left: closes what it still has. Nothing can be called any more. */
+  close(): Promise<void>;
 }
 
 /** A scanout: stream 0 is the picture, stream 1 the cursor. */
