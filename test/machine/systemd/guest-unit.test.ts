@@ -34,6 +34,10 @@ const COMMAND = [
   ...['-chardev', 'socket,id=gpu,path={socket}', '-device', 'vhost-user-gpu-pci,chardev=gpu'],
   ...['-kernel', `${HERE}/build-machine/guest.elf`, '-append', 'frames=1 size=640x480'],
 ];
+/** A shell, to look at what a guest finds; it is no guest that the daemon would see. */
+const LOOK =
+  'id; pwd; umask; ls -ld . /run/scanoutd-guest/{name}; cat /proc/self/cgroup; touch disk; touch /etc/x; ' +
+  'for f in /dev/kvm /dev/udmabuf /dev/input/event0 /dev/dri/card0; do head -c0 $f && echo may open $f; done; true';
 let card: VkmsDevice;
 
 function systemctl(...args: string[]): string {
@@ -93,6 +97,7 @@ before(() => {
     '/etc/scanoutd/scanoutd.toml',
     `[daemon]\nsystem_bus = "off"\nguest_socket_group = "scanoutd-guest"\n[[output]]\nmode = "640x480"\n` +
       guest('my-desk', COMMAND) +
+      guest('look', ['sh', '-c', LOOK]) +
       guest('absent', ['no-such-program']),
   );
   install('scanoutd.service', 'scanoutd.js', 'TimeoutStartSec=180\nWatchdogSec=60');
@@ -161,6 +166,25 @@ test('it ends when it is told to, and the output is idle', async () => {
     const { guests, outputs } = await status();
     return guests.length === 0 && outputs[0]?.idle === true;
   });
+});
+
+test('a guest has its own directories, and opens what a virtual machine needs and no more', async () => {
+  systemctl('start', 'scanoutd-guest@look.service');
+  await until('its end', () => property('scanoutd-guest@look.service', 'ActiveState') === 'inactive');
+  const said = execFileSync('journalctl', ['-o', 'cat', '--no-pager', '-u', 'scanoutd-guest@look.service'], {
+    encoding: 'utf8',
+  });
+  assert.match(said, /gid=\d+\(scanoutd-guest\) groups=.*\(kvm\)/);
+  assert.doesNotMatch(said, /groups=[^\n]*\(scanoutd\)/);
+  assert.match(said, /^\/var\/lib\/scanoutd-guest\/look\n0007\n/m);
+  assert.match(said, /^drwxr-x--- .* scanoutd-guest scanoutd-guest .* \/run\/scanoutd-guest\/look$/m);
+  assert.match(said, /touch: cannot touch '\/etc\/x': Read-only file system/);
+  assert.match(said, /may open \/dev\/udmabuf/);
+  assert.doesNotMatch(said, /may open \/dev\/(input|dri)/);
+  assert.match(
+    execFileSync('stat', ['-c', '%U %a', '/var/lib/scanoutd-guest/look/disk'], { encoding: 'utf8' }),
+    /^scanoutd-guest 660/,
+  );
 });
 
 test('a command that cannot be is not tried again', async () => {
