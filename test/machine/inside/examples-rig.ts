@@ -10,7 +10,7 @@ import { pattern } from './pattern.js';
 import { worst } from './pixels.js';
 
 export const EXAMPLES = readExamples();
-/** Firmware, guest and daemon, all emulated. */
+/** Firmware, guest, daemon and libvirt, all emulated. */
 export const SLOW_MS = 150_000;
 const SIZE = { width: 640, height: 480 };
 /** One frame, which stays. */

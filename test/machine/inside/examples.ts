@@ -31,7 +31,7 @@ export function readExamples(document = 'docs/guests.md'): Map<string, Block[]> 
   return examples;
 }
 
-/** What differs here: no KVM, little memory, the outputs of the card, and the bare guest in place of an image. */
+/** What differs here: no KVM, no GPU, little memory, the outputs of the card, and the bare guest in place of an image. */
 export function adapt(text: string, outputs: readonly string[], words: string): string {
   const kernel = `${process.cwd()}/${BARE_GUEST}`;
   const guest = ['-kernel', kernel, '-append', words, '-serial', 'stdio', '-nic', 'none'];
@@ -48,5 +48,11 @@ export function adapt(text: string, outputs: readonly string[], words: string): 
       .replaceAll(/"(DP|HDMI-A)-2"/g, `"${second}"`)
       // A shell that is killed leaves what it runs behind.
       .replaceAll(/^(qemu-system|scanoutctl)/gm, 'exec $1')
+      // What draws without a GPU here gives no dma-bufs to libvirt's user.
+      .replaceAll(/<gl enable='yes' .*?\/>/g, '')
+      .replaceAll("<domain type='kvm'", "<domain type='qemu'")
+      .replaceAll("<memory unit='GiB'>4<", "<memory unit='MiB'>128<")
+      .replaceAll(/<disk .*?<\/disk>/gs, '<serial type="null"/>')
+      .replaceAll('</os>', `<kernel>${kernel}</kernel><cmdline>${words}</cmdline></os>`)
   );
 }
