@@ -130,6 +130,7 @@ private:
 
   // qemu_listener.cc: the connection
   void on_ready(uint32_t events) noexcept override;
+  void read() noexcept;
   bool receive() noexcept;
   bool receive_array(size_t& budget) noexcept;
   void take_early() noexcept;
@@ -139,6 +140,8 @@ private:
   void answer(const QemuCall& call) noexcept;
   void wait() noexcept;
   void resume() noexcept;
+  void rest() noexcept;
+  void watch() noexcept;
   void end(QemuFault fault, int error) noexcept;
   void tell(const QemuEvent& event) noexcept;
 
@@ -189,6 +192,9 @@ private:
   bool flipped_ = false; // a call that QEMU's guest waits for has submitted its frame
   bool waiting_ = false; // the call cannot go on before the JS thread has answered
   int64_t now_ns_ = 0;   // when the socket woke us
+  bool resting_ = false; // more calls came than are read, until `rested_at_ns_`
+  int64_t rested_at_ns_ = 0;
+  int64_t paid_until_ns_ = 0; // in the future: too many were read
 
   std::array<Slot, qemu_slots> slots_;
   uint32_t slot_end_ = 0; // every slot from here on is free

@@ -68,6 +68,11 @@ void QemuListener::on_timer() noexcept {
     flip(nullptr);
   }
   if (hide_at_ns_ != 0 && hide_at_ns_ <= now) hide(now);
+  if (resting_ && rested_at_ns_ <= now) {
+    resting_ = false;
+    watch();
+  }
+  if (resting_) arm(rested_at_ns_);
   if (hide_at_ns_ != 0) arm(hide_at_ns_);
   if (fresh_) arm(show_at_ns_);
   if (reply_count_ > 0) arm(replies_[0].due_ns);

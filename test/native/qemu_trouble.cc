@@ -202,6 +202,24 @@ TEST(qemu_that_floods_with_buffers_waits_for_their_import) {
   CHECK_EQ(wanted, 8u);
 }
 
+TEST(qemu_that_floods_with_calls_is_read_at_a_pace) {
+  One o;
+  o.show_dmabuf();
+  const auto read = [&] { return o.guest.listener->stats().calls.load(); };
+  const uint64_t before = read();
+  const int64_t begin = base::now_ns();
+  const std::vector<uint8_t> move = test::qemu::mouse_set(1, 1, 1).encode();
+  for (int i = 0; i < 1000; ++i)
+    o.guest.qemu.send(move);
+  // 256 at once, then one each quarter of a millisecond and what a turn may have too many.
+  CHECK(test::eventually([&] {
+    const uint64_t calls = read() - before;
+    const int64_t allowed = 256 + (base::now_ns() - begin) / 250'000 + 16;
+    REQUIRE(static_cast<int64_t>(calls) <= allowed);
+    return calls == 1000;
+  }));
+}
+
 TEST(qemu_that_floods_leaves_others_their_vblanks) {
   Rig rig;
   rig.add_crtc(1);
