@@ -130,7 +130,7 @@ private:
 
   // qemu_listener.cc: the connection
   void on_ready(uint32_t events) noexcept override;
-  void read() noexcept;
+  bool read() noexcept;
   bool receive() noexcept;
   bool receive_array(size_t& budget) noexcept;
   void take_early() noexcept;
