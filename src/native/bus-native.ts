@@ -1,6 +1,6 @@
 /** The native class BusConnection, and what of a description is handed to it. Used by src/native/bus*.ts only. */
 import { addon } from './addon.js';
-import { Fd } from './base.js';
+import { Fd, isSystemError } from './base.js';
 import {
   type BusCredentials,
   type BusValue,
@@ -190,7 +190,12 @@ function answer(
     if (host.native.closed) return;
     const { dbusName } = error as { dbusName?: unknown };
     const message = error instanceof Error ? error.message : String(error);
-    host.native.replyError(call, typeof dbusName === 'string' ? dbusName : FAILED, message);
+    try {
+      host.native.replyError(call, typeof dbusName === 'string' ? dbusName : FAILED, message);
+    } catch (refusal) {
+      // The caller has hung up, and we have not heard of it yet.
+      if (!isSystemError(refusal)) throw refusal;
+    }
   };
   let results: Results | Promise<Results>;
   try {

@@ -128,3 +128,32 @@ test('what a signal’s handler throws is an uncaught exception', () => {
   );
   assert.deepEqual(handled, { status: 0, output: 'boom\n' });
 });
+
+test('a caller that hangs up before its answer harms nobody', () => {
+  // At every moment between its hanging up and our hearing of it.
+  const object = `{ methods: {
+    Hang: { in: 'u', out: 's', handler: async ([turns]) => {
+      leave();
+      for (let i = 0; i < turns; i++) await (turns % 2 ? setImmediate() : null);
+      if (turns % 3 === 0) throw new Error('too late');
+      return ['too late'];
+    } },
+    Ping: { out: 's', handler: () => ['pong'] },
+  } }`;
+  const { status, output } = runAlone(
+    `let leave;
+    const { setImmediate } = await import('node:timers/promises');
+    for (let turns = 0; turns < 24; turns++) {
+      const one = await open();
+      leave = () => one.close();
+      await one.call({ ...X, member: 'Hang', signature: 'u', body: [turns] }).catch(() => {});
+      await setTimeout(5);
+    }
+    console.log(await client.call({ ...X, member: 'Ping' }));
+    client.close();
+    server.close();`,
+    object,
+  );
+  assert.equal(output, "[ 'pong' ]\n");
+  assert.equal(status, 0);
+});
