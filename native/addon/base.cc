@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/lock_file.h"
 #include "base/program.h"
 #include "base/unix_socket.h"
 
@@ -88,6 +89,10 @@ std::vector<std::string> to_strings(const Napi::Value& value, const char* what) 
 Napi::Value replace_program(const Napi::CallbackInfo& info) {
   base::replace_program(to_string(info[0], "path"), to_strings(info[1], "arguments"),
                         to_strings(info[2], "environment"), to_i32(info[3], "descriptors"));
+}
+
+Napi::Value lock_file(const Napi::CallbackInfo& info) {
+  return wrap_fd(info.Env(), base::lock_file(to_string(info[0], "path")));
 }
 
 // (path); throws what connecting would.
@@ -195,6 +200,7 @@ void init_base(Napi::Env env, Napi::Object exports) {
   export_function<create_memfd>(exports, "createMemfd");
   export_function<probe_socket>(exports, "probeSocket");
   export_function<replace_program>(exports, "replaceProgram");
+  export_function<lock_file>(exports, "lockFile");
 }
 
 } // namespace scanout::addon

@@ -45,10 +45,15 @@ export function isSystemError(error: unknown, code?: string): error is SystemErr
   );
 }
 
-export const { Fd, createMemfd, probeSocket, replaceProgram } = addon as {
+export const { Fd, createMemfd, lockFile, probeSocket, replaceProgram } = addon as {
   Fd: FdConstructor;
   /** Anonymous memory with a name for /proc; write to it by its number. Throws SystemError. */
   createMemfd(name: string): Fd;
+  /**
+   * Makes the file where it is missing, and has its lock (flock(2)) until the Fd is closed. Throws a SystemError: EWOULDBLOCK
+   * (named EAGAIN) when another program has it.
+   */
+  lockFile(path: string): Fd;
   /**
    * Returns when a process has a unix socket bound at `path` and this one may connect to it; nobody is connected. Throws
    * a SystemError: ENOENT, ECONNREFUSED when whoever listened is gone, EACCES.
