@@ -9,6 +9,8 @@ import { type Entry, entriesOf, entryOf, finding } from './entries.js';
 import { CONNECTOR_NAME } from './fields.js';
 import { checkGuests, guestSockets } from './guest-checks.js';
 import type { GuestEntry } from './guest-schema.js';
+import { checkLeases } from './lease-checks.js';
+import type { LeaseEntry } from './lease-schema.js';
 import type { Path } from './locate.js';
 import { type Finding, formatPath } from './problems.js';
 import {
@@ -29,6 +31,7 @@ export function crossCheck(document: Table, accounts: AccountLookup): Finding[] 
   const cards = entriesOf<CardEntry>(document.card, entrySchemas.card);
   const outputs = entriesOf<OutputEntry>(document.output, entrySchemas.output);
   const guests = entriesOf<GuestEntry>(document.guest, entrySchemas.guest);
+  const leases = entriesOf<LeaseEntry>(document.lease, entrySchemas.lease);
   return [
     ...checkSockets(daemon, document.daemon),
     ...checkUnreachable('card', cards.known, (card) => ({ device: card.device, driver: card.driver })),
@@ -36,7 +39,9 @@ export function crossCheck(document: Table, accounts: AccountLookup): Finding[] 
     ...checkOutputNames(outputs.known),
     ...checkGuests(guests, document.guest, outputs, policy),
     ...checkGuestSockets(daemon, guests.known),
+    ...checkLeases(leases.known, outputs),
     ...checkAccounts(daemon, guests.known, accounts),
+    ...leases.known.flatMap(({ index, value }) => checkPeers(['lease', index], value, accounts)),
   ];
 }
 
@@ -126,10 +131,18 @@ function checkAccounts(
   const group = daemon?.value.guest_socket_group;
   return [
     ...unknownAccounts(['daemon', 'guest_socket_group'], group, 'group', accounts),
-    ...guests.flatMap(({ index, value }) => [
-      ...unknownAccounts(['guest', index, 'uid'], value.uid, 'user', accounts),
-      ...unknownAccounts(['guest', index, 'gid'], value.gid, 'group', accounts),
-    ]),
+    ...guests.flatMap(({ index, value }) => checkPeers(['guest', index], value, accounts)),
+  ];
+}
+
+function checkPeers(
+  path: Path,
+  { uid, gid }: { uid?: unknown; gid?: unknown },
+  accounts: AccountLookup,
+): Finding[] {
+  return [
+    ...unknownAccounts([...path, 'uid'], uid, 'user', accounts),
+    ...unknownAccounts([...path, 'gid'], gid, 'group', accounts),
   ];
 }
 

@@ -2,6 +2,7 @@
 
 import { type CommandValues, expandCommand } from './command.js';
 import type { GuestEntry } from './guest-schema.js';
+import type { LeaseEntry } from './lease-schema.js';
 
 export type { GuestKindName } from './guest-schema.js';
 
@@ -33,6 +34,8 @@ export interface DaemonConfig {
   /** Absolute, at most 107 bytes. */
   busSocket: string;
   systemBus: 'auto' | 'on' | 'off';
+  /** Of sockets for clients of drm-lease-manager; null: there are none. */
+  dlmDirectory: string | null;
   logLevel: LogLevel;
   /** Real-time priority, 1 to 99, or 0 for none. */
   realtimePriority: number;
@@ -133,6 +136,17 @@ export interface VfioGuestConfig extends GuestCommon, PeerRule {
 
 export type GuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
 
+/** Parts of a card that another program may drive itself. */
+export interface LeaseConfig extends PeerRule {
+  name: string;
+  /** Connector names or `OutputConfig.name`s, one at least. */
+  outputs: string[];
+  /** Overlay planes for each output. */
+  overlays: number;
+  cursor: boolean;
+  onCrash: 'clear' | 'keep';
+}
+
 export interface PolicyConfig {
   unknownGuests: 'auto' | 'refuse';
   /** 1 to 1024 */
@@ -146,6 +160,7 @@ export interface Config {
   /** The first that matches an output counts. */
   outputs: OutputConfig[];
   guests: GuestConfig[];
+  leases: LeaseConfig[];
   policy: PolicyConfig;
 }
 
@@ -170,6 +185,7 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
       guestSocketGroup: idsOf(daemon.guest_socket_group, accounts.group)?.[0] ?? null,
       busSocket: daemon.bus_socket,
       systemBus: daemon.system_bus,
+      dlmDirectory: daemon.dlm_directory ?? (process.env.DLM_RUNTIME_PATH || null),
       logLevel: daemon.log_level,
       realtimePriority: daemon.realtime_priority,
     },
@@ -179,6 +195,7 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
     })),
     outputs: document.output.map(resolveOutput),
     guests: document.guest.map((guest) => resolveGuest(guest, daemon.guest_socket, accounts)),
+    leases: document.lease.map((lease) => resolveLease(lease, accounts)),
     policy: { unknownGuests: policy.unknown_guests, maxGuests: policy.max_guests },
   };
 }
@@ -216,6 +233,12 @@ function resolveOutput(output: OutputEntry): OutputConfig {
     writeback: output.writeback,
     idle: { background: parseColor(output.idle.background), text: output.idle.text },
   };
+}
+
+function resolveLease(lease: LeaseEntry, accounts: AccountLookup): LeaseConfig {
+  const { name, outputs, overlays, cursor } = lease;
+  const peers = { uids: idsOf(lease.uid, accounts.user), gids: idsOf(lease.gid, accounts.group) };
+  return { name, outputs, overlays, cursor, onCrash: lease.on_crash, ...peers };
 }
 
 function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountLookup): GuestConfig {

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config, DaemonConfig } from './config.js';
 
 export interface ConfigChange {
-  section: 'daemon' | 'card' | 'output' | 'guest' | 'policy';
+  section: 'daemon' | 'card' | 'output' | 'guest' | 'lease' | 'policy';
   what: 'added' | 'removed' | 'changed';
   /** A guest's name; otherwise the entry's match, or empty where the section is one table. */
   name: string;
@@ -22,6 +22,7 @@ const FIXED: readonly (keyof DaemonConfig)[] = [
   'guestSocketGroup',
   'busSocket',
   'systemBus',
+  'dlmDirectory',
   'realtimePriority',
 ];
 
@@ -32,6 +33,7 @@ export function diffConfig(from: Config, to: Config): ConfigChange[] {
     ...diffLists('card', from.cards, to.cards, (card) => matchText(card.match)),
     ...diffLists('output', from.outputs, to.outputs, (output) => matchText(output.match)),
     ...diffLists('guest', from.guests, to.guests, (guest) => guest.name),
+    ...diffLists('lease', from.leases, to.leases, (lease) => lease.name),
     ...diffMembers('policy', '', from.policy, to.policy),
   ];
 }

@@ -20,6 +20,7 @@ import {
   text,
 } from './fields.js';
 import { guest } from './guest-schema.js';
+import { lease } from './lease-schema.js';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 
@@ -52,6 +53,12 @@ const daemon = key(
       '"auto", "on" or "off"',
       'Offer the control API on the system bus too. "auto": where there is one; "on": it must be there.',
     ).default('auto'),
+    dlm_directory: key(
+      absolutePath,
+      'an absolute path, such as "/run/drm-lease-manager"',
+      'Directory of sockets for clients of drm-lease-manager, one for each [[lease]]. Absent: what DLM_RUNTIME_PATH says, ' +
+        'else none.',
+    ).optional(),
     log_level: key(
       z.enum(LOG_LEVELS),
       '"fatal", "error", "warn", "info", "debug" or "trace"',
@@ -164,14 +171,15 @@ export const documentSchema = key(
     card: key(z.array(card), 'a list of tables, written [[card]]', 'Cards.').default([]),
     output: key(z.array(output), 'a list of tables, written [[output]]', 'Outputs.').default([]),
     guest: key(z.array(guest), 'a list of tables, written [[guest]]', 'Guests.').default([]),
+    lease: key(z.array(lease), 'a list of tables, written [[lease]]', 'Leases.').default([]),
     policy,
   }),
-  'the tables [daemon], [[card]], [[output]], [[guest]] and [policy]',
+  'the tables [daemon], [[card]], [[output]], [[guest]], [[lease]] and [policy]',
   'Configuration of scanoutd, /etc/scanoutd/scanoutd.toml.',
 );
 
 /** Schemas of one entry of each list, for what looks at entries one by one. */
-export const entrySchemas = { card, output, guest } as const;
+export const entrySchemas = { card, output, guest, lease } as const;
 
 /** The document with every default filled in. */
 export type ConfigDocument = z.output<typeof documentSchema>;

@@ -65,7 +65,7 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     text: '[daemon]\nlog_lvel = "info"\n[[output]]\nconector = "DP-1"\nzzz = 1\nidle = { colour = 1 }',
     problems: [
       '2:1: daemon.log_lvel: unknown key; did you mean "log_level"?; known here are guest_socket, ' +
-        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, log_level, realtime_priority',
+        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, dlm_directory, log_level, realtime_priority',
       '4:1: output[0].conector: unknown key; did you mean "connector"?; known here are name, connector, card, ' +
         'make, model, serial, enabled, mode, policy, writeback, idle',
       '5:1: output[0].zzz: unknown key; known here are name, connector, card, make, model, serial, enabled, mode, ' +
@@ -77,9 +77,9 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     name: 'a key above the header that it belongs under',
     text: 'log_level = "info"\nplane = "auto"\n"gu est" = 1',
     problems: [
-      '1:1: log_level: unknown key; it belongs in [daemon]; known here are daemon, card, output, guest, policy',
-      '2:1: plane: unknown key; it belongs in [[guest]]; known here are daemon, card, output, guest, policy',
-      '3:1: "gu est": unknown key; did you mean "guest"?; known here are daemon, card, output, guest, policy',
+      '1:1: log_level: unknown key; it belongs in [daemon]; known here are daemon, card, output, guest, lease, policy',
+      '2:1: plane: unknown key; it belongs in [[guest]]; known here are daemon, card, output, guest, lease, policy',
+      '3:1: "gu est": unknown key; did you mean "guest"?; known here are daemon, card, output, guest, lease, policy',
     ],
   },
   {
@@ -276,12 +276,14 @@ test('an empty text is the default configuration', () => {
       guestSocketGroup: null,
       busSocket: '/run/scanoutd/bus',
       systemBus: 'auto',
+      dlmDirectory: null,
       logLevel: 'info',
       realtimePriority: 10,
     },
     cards: [],
     outputs: [],
     guests: [],
+    leases: [],
     policy: { unknownGuests: 'auto', maxGuests: 64 },
   });
 });
