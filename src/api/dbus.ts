@@ -12,6 +12,7 @@ import {
   type InterfaceDescription,
 } from '../native/bus.js';
 import type { Logger } from '../service/log.js';
+import { BusLeases, LEASE_ENDED } from './dbus-leases.js';
 import { ApiError } from './errors.js';
 import type { Manager } from './manager.js';
 
@@ -40,7 +41,7 @@ export class DbusFrontend {
   private stopped = false;
   private readonly connections = new Set<Bus>();
   private readonly exported = new Map<string, Exported>();
-  private readonly onChanged = (what: 'outputs' | 'guests') => this.changed(what);
+  private readonly onChanged = (what: 'outputs' | 'guests' | 'leases') => this.changed(what);
 
   constructor(
     private readonly manager: Manager,
@@ -100,13 +101,22 @@ export class DbusFrontend {
       for (const object of this.exported.values()) object.slots.delete(bus);
     });
     bus.addObjectManager(MANAGER_PATH);
-    bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, this.managerInterface());
+    const leases = new BusLeases(this.manager, bus, (destination, lease, reason) => {
+      const signal = {
+        path: MANAGER_PATH,
+        interface: MANAGER_INTERFACE,
+        member: LEASE_ENDED,
+        body: [lease, reason],
+      };
+      bus.emitSignal(destination === null ? signal : { ...signal, destination });
+    });
+    bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, this.managerInterface(leases));
     for (const object of this.exported.values()) {
       object.slots.set(bus, bus.addInterface(object.path, object.interface, object.description));
     }
   }
 
-  private managerInterface(): InterfaceDescription {
+  private managerInterface(leases: BusLeases): InterfaceDescription {
     const { manager } = this;
     return {
       methods: {
@@ -149,6 +159,31 @@ export class DbusFrontend {
           outNames: ['png', 'json'],
           handler: ([output], caller) => answer(() => this.screenshot(caller, text(output))),
         },
+        TakeLease: {
+          in: 's',
+          inNames: ['lease'],
+          out: 'hs',
+          outNames: ['fd', 'json'],
+          handler: ([lease], caller) => answer(() => leases.take(caller, text(lease))),
+        },
+        ReleaseLease: {
+          in: 's',
+          inNames: ['lease'],
+          handler: ([lease], caller) =>
+            answer(async () => {
+              await leases.release(caller, text(lease));
+              return [];
+            }),
+        },
+        RevokeLease: {
+          in: 'ss',
+          inNames: ['lease', 'reason'],
+          handler: ([lease, reason], caller) =>
+            answer(async () => {
+              await manager.revokeLease(caller, text(lease), text(reason));
+              return [];
+            }),
+        },
         Records: {
           in: 's',
           inNames: ['guest'],
@@ -161,7 +196,10 @@ export class DbusFrontend {
         Version: { signature: 's', emits: 'const', get: () => manager.version },
         Ready: { signature: 'b', emits: 'change', get: () => manager.ready },
       },
-      signals: { Changed: { signature: 's', names: ['what'] } },
+      signals: {
+        Changed: { signature: 's', names: ['what'] },
+        [LEASE_ENDED]: { signature: 'ss', names: ['lease', 'reason'] },
+      },
     };
   }
 
@@ -173,7 +211,7 @@ export class DbusFrontend {
   }
 
   /** Brings the objects and their properties up to date, and tells. */
-  private changed(what: 'outputs' | 'guests'): void {
+  private changed(what: 'outputs' | 'guests' | 'leases'): void {
     const { outputs, guests } = this.manager.describe();
     const wanted = new Map<string, { interface: string; document: object }>();
     for (const output of outputs) {

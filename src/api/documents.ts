@@ -104,6 +104,26 @@ export interface CardDocument {
   framebuffers: { live: number; imports: number; hits: number };
 }
 
+/** A lease that the configuration has, or that somebody has. */
+export interface LeaseDocument {
+  name: string;
+  /** `kept`: its lessee is gone, and its last frame stays. */
+  state: 'free' | 'leased' | 'kept';
+  /** As configured while it is free, else connector names. */
+  outputs: string[];
+  card: string | null;
+  /** Of its lessee. */
+  pid: number | null;
+  uid: number | null;
+  /** Since when it is held. */
+  heldMs: number;
+  /** Ids of the kernel's objects in it; empty while it is free. */
+  crtcs: number[];
+  connectors: number[];
+  /** Primary plane of the first output, its others, and so on. */
+  planes: number[];
+}
+
 export interface StatusDocument {
   version: string;
   pid: number;
@@ -112,6 +132,7 @@ export interface StatusDocument {
   cards: CardDocument[];
   outputs: OutputDocument[];
   guests: GuestDocument[];
+  leases: LeaseDocument[];
 }
 
 export interface ScreenshotDocument {

@@ -7,6 +7,7 @@ import { AssignError, type GuestManager } from '../guests/manager.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
 import { takeScreenshot } from '../kms/screenshot.js';
+import { type Grant, type LeaseBroker, LeaseError, type Lessee } from '../leases/broker.js';
 import type { Fd } from '../native/base.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
@@ -18,13 +19,15 @@ import { parseAssignRequest } from './requests.js';
 export interface Caller {
   uid: number;
   pid: number;
+  /** Null when that is not known. */
+  gid: number | null;
 }
 
 /** Hands a connection (taken over) to a kind of guest. Rejects with an AdmissionError. */
 export type AttachTo = (kind: GuestKindName, name: string, socket: Fd) => Promise<void>;
 
 interface ManagerEvents {
-  changed: [what: 'outputs' | 'guests'];
+  changed: [what: 'outputs' | 'guests' | 'leases'];
 }
 
 export class Manager extends EventEmitter<ManagerEvents> {
@@ -35,6 +38,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
     readonly version: string,
     private readonly cards: readonly Card[],
     private readonly guests: GuestManager,
+    private readonly leases: LeaseBroker,
     private readonly statistics: FlipStatistics,
     private readonly log: Log,
     private readonly configPath: () => string | null,
@@ -58,6 +62,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
       cards: this.cards.map((card) => card.document()),
       outputs: this.outputs().map((output) => output.document()),
       guests: this.guests.documents(),
+      leases: this.leases.documents(),
     };
   }
 
@@ -76,6 +81,21 @@ export class Manager extends EventEmitter<ManagerEvents> {
       throw new ApiError('InvalidArgument', `${guest} is no name: 1 to 63 letters, digits, ".", "_" and "-"`);
     }
     await this.change(caller, 'attach', { guest, kind: 'qemu' }, () => this.attachTo('qemu', guest, socket));
+  }
+
+  /** `ended`: the lease was taken from the caller, and why. `release` is for the end of the caller's connection. */
+  async takeLease(
+    { pid, uid, gid }: Caller,
+    name: string,
+    ended: (reason: string) => void,
+  ): Promise<Grant & { release(crashed: boolean): Promise<void> }> {
+    const who: Lessee = { pid, uid, gid };
+    const grant = await refusable(this.leases.take(name, who, ended));
+    return { ...grant, release: (crashed) => this.leases.release(name, who, crashed) };
+  }
+
+  async revokeLease({ pid, uid, gid }: Caller, name: string, reason: string): Promise<void> {
+    await refusable(this.leases.revoke(name, { pid, uid, gid }, reason));
   }
 
   async screenshot(caller: Caller, name: string): Promise<{ png: Uint8Array; document: ScreenshotDocument }> {
@@ -124,5 +144,14 @@ export class Manager extends EventEmitter<ManagerEvents> {
         throw new ApiError('InvalidArgument', message);
       throw error;
     }
+  }
+}
+
+async function refusable<T>(result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    if (error instanceof LeaseError) throw new ApiError(error.kind, error.message);
+    throw error;
   }
 }

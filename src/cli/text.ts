@@ -3,6 +3,7 @@ import type {
   CardDocument,
   GuestDocument,
   GuestPlaneDocument,
+  LeaseDocument,
   OutputDocument,
   StatusDocument,
 } from '../api/documents.js';
@@ -26,6 +27,7 @@ export function formatStatus(status: StatusDocument, style: Style): string {
     `\n${bold('Cards', style)}\n${formatCards(status.cards, style)}`,
     `\n${bold('Outputs', style)}\n${formatOutputs(status.outputs, style)}`,
     `\n${bold('Guests', style)}\n${formatGuests(status.guests, style)}`,
+    status.leases.length === 0 ? '' : `\n${bold('Leases', style)}\n${formatLeases(status.leases, style)}`,
   ].join('');
 }
 
@@ -98,6 +100,23 @@ export function formatGuests(guests: readonly GuestDocument[], style: Style): st
   const width = head.length + planeHead.length;
   const padded = rows.map((row) => [...row, ...Array.from({ length: width - row.length }, () => '')]);
   return formatTable([...head, ...planeHead], padded, style) + formatNotes(guests.flatMap(notesOfGuest));
+}
+
+export function formatLeases(leases: readonly LeaseDocument[], style: Style): string {
+  if (leases.length === 0) {
+    return 'No lease. The configuration names them: [[lease]]; see docs/leases.md.\n';
+  }
+  const rows = leases.map(({ name, state, outputs, card, pid, uid, heldMs, planes }) => [
+    plain(name),
+    state,
+    outputs.map(plain).join(', '),
+    card ?? '-',
+    pid === null ? '-' : String(pid),
+    uid === null ? '-' : String(uid),
+    state === 'free' ? '-' : formatDuration(heldMs),
+    planes.length === 0 ? '-' : planes.join(' '),
+  ]);
+  return formatTable(['LEASE', 'STATE', 'OUTPUTS', 'CARD', 'PROCESS', 'UID', 'SINCE', 'PLANES'], rows, style);
 }
 
 /** One guest with everything that is known of it. */

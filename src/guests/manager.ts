@@ -126,19 +126,7 @@ export class GuestManager implements GuestHost {
   }
 
   private namedOutput(name: string): Output | undefined {
-    return this.outputs().find((output) =>
-      isOutputNamed(
-        this.config,
-        {
-          connector: output.name,
-          card: output.card.path,
-          make: output.connector.identity?.make ?? null,
-          model: output.connector.identity?.model ?? null,
-          serial: output.connector.identity?.serial ?? null,
-        },
-        name,
-      ),
-    );
+    return this.outputs().find((output) => isOutputNamed(this.config, output.identity, name));
   }
 
   /** By assignment, by configuration, else the one that shows it, else the first lit output without a guest. */

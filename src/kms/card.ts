@@ -3,7 +3,7 @@ import type { CardDocument } from '../api/documents.js';
 import type { Config } from '../config/config.js';
 import { outputSettings } from '../config/match.js';
 import type { Guest } from '../guests/guest.js';
-import { isSystemError } from '../native/base.js';
+import { type Fd, isSystemError } from '../native/base.js';
 import {
   FIRST_VIRTUAL_CRTC,
   FlipEngine,
@@ -136,7 +136,8 @@ export class Card {
   /** Connectors of docks go away altogether. */
   private async dropVanished(names: ReadonlySet<string>): Promise<void> {
     for (const [name, output] of this.outputs) {
-      if (names.has(name)) continue;
+      // What is lent goes when it is given back.
+      if (names.has(name) || output.lent !== null) continue;
       output.reason = 'the connector is gone';
       await this.lighting.extinguish([output]);
       this.outputs.delete(name);
@@ -146,7 +147,10 @@ export class Card {
   /** The CRTC of each output that is to be lit, keyed by connector id. */
   matchCrtcs(outputs: readonly Output[]): Map<number, number> {
     const current = new Map(
-      outputs.flatMap(({ connector, lit }) => (lit === null ? [] : [[connector.id, lit.crtc.id] as const])),
+      outputs.flatMap(({ connector, lit, lent, returned }) => {
+        const had = lit ?? lent?.lit ?? returned;
+        return had == null ? [] : [[connector.id, had.crtc.id] as const];
+      }),
     );
     return assignCrtcs(
       outputs.map(({ connector }) => connector),
@@ -274,6 +278,22 @@ export class Card {
       paused: this.engine.paused,
       framebuffers: this.device.framebufferCounts(),
     };
+  }
+
+  /** See KmsDevice.createLease. Throws a SystemError. */
+  createLease(objects: readonly number[]): { lessee: number; fd: Fd } {
+    return this.device.native.createLease(objects);
+  }
+
+  /** Where the kernel refuses, its lessee keeps what it has until it closes it. */
+  revokeLease(lessee: number): void {
+    try {
+      this.device.native.revokeLease(lessee);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      // Gone already.
+      if (error.code !== 'ENOENT') this.log.warn({ card: this.path, err: error }, 'a lease was not revoked');
+    }
   }
 
   /** Stops the flip thread and lets the card go. What is on the screen goes with the last descriptor. */

@@ -31,8 +31,10 @@ export class Lighting {
   /** Brings every output to what its connector and its settings say. */
   async update(takeover: boolean): Promise<void> {
     const outputs = [...this.card.outputs.values()];
-    const wanted = outputs.filter((output) => this.wants(output));
-    const crtcs = this.card.matchCrtcs(wanted);
+    for (const output of outputs) await this.restore(output);
+    const wanted = outputs.filter((output) => output.lent === null && this.wants(output));
+    // What is lent keeps its CRTC.
+    const crtcs = this.card.matchCrtcs([...outputs.filter(({ lent }) => lent !== null), ...wanted]);
     const keeps = (output: Output) =>
       output.lit !== null && wanted.includes(output) && !this.mustRelight(output, crtcs);
     const dark = outputs.filter((output) => output.lit !== null && !keeps(output));
@@ -43,9 +45,29 @@ export class Lighting {
     await this.light(candidates, takeover);
   }
 
+  /** Lights what was lent, straight from its lessee's picture to ours. */
+  private async restore(output: Output): Promise<void> {
+    const lit = output.returned;
+    if (lit === null) return;
+    try {
+      await this.modeset([{ output, lit }], false);
+      output.returned = null;
+      output.lit = lit;
+      await output.showIdle(lit);
+      await output.relit();
+      this.card.log.info({ output: output.name }, 'lit again after its lease');
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.card.log.warn({ output: output.name, err: error }, 'mode set after a lease refused');
+      output.returned = null;
+      output.lit = null;
+      this.discard(lit);
+    }
+  }
+
   private wants(output: Output): boolean {
     const { connector, settings } = output;
-    if (!settings.enabled) output.reason = 'configuration: not enabled';
+    if (!settings.enabled && !output.wantedForLease) output.reason = 'configuration: not enabled';
     else if (!connector.connected) output.reason = 'nothing is connected';
     // Modes can vanish for a while from a connector that is still connected: what is lit stays lit.
     else if (connector.modes.length === 0 && output.lit === null)
@@ -120,7 +142,10 @@ export class Lighting {
     const { card } = this;
     const fresh: { output: Output; lit: Lit }[] = [];
     try {
-      const litCrtcs = [...card.outputs.values()].flatMap(({ lit }) => (lit === null ? [] : [lit.crtc.id]));
+      const litCrtcs = [...card.outputs.values()].flatMap(({ lit, lent }) => {
+        const had = lit ?? lent?.lit;
+        return had == null ? [] : [had.crtc.id];
+      });
       const writebacks = assignWriteback(card.topology, [
         ...litCrtcs,
         ...candidates.map(({ crtc }) => crtc.id),
@@ -215,9 +240,10 @@ export class Lighting {
     targets: { crtc: number; primaryPlane: number; periodNs?: number }[],
   ): Promise<void> {
     const elsewhere = new Set(
-      [...this.card.outputs.values()].flatMap((output) =>
-        output.lit === null || crtcs.has(output.lit.crtc.id) ? [] : [...output.usedPlanes()],
-      ),
+      [...this.card.outputs.values()].flatMap((output) => {
+        const lit = output.lit ?? output.lent?.lit;
+        return lit == null || crtcs.has(lit.crtc.id) ? [] : [...output.usedPlanes()];
+      }),
     );
     const properties = modesetProperties(this.card.topology, crtcs, lit, elsewhere);
     await this.card.engine.modeset({ flags: DRM_MODE_ATOMIC_ALLOW_MODESET, properties, targets });

@@ -1,6 +1,7 @@
 /** One output: what is lit on it, which guests it shows, and on which planes. */
 import type { OutputDocument } from '../api/documents.js';
 import type { OutputConfig } from '../config/config.js';
+import type { OutputIdentity } from '../config/match.js';
 import type { Guest } from '../guests/guest.js';
 import type { Fd } from '../native/base.js';
 import type { Picture } from '../native/flip.js';
@@ -28,6 +29,12 @@ export interface Lit {
   picture: Picture;
 }
 
+/** All of an output that somebody else drives: nothing of it is committed until it is given back. */
+export interface Lent {
+  lease: string;
+  lit: Lit;
+}
+
 const XRGB8888 = 0x34325258;
 const RESHAPED_MS = 500;
 
@@ -41,6 +48,13 @@ export class Output {
   connector: ConnectorInfo;
   settings: OutputConfig;
   lit: Lit | null = null;
+  lent: Lent | null = null;
+  /** Planes that are lent, or about to be. */
+  private lentPlanes: readonly number[] = [];
+  /** It was lent, and is to be lit as before with the next rescan. */
+  returned: Lit | null = null;
+  /** Lit for a lease, whatever the configuration says. */
+  wantedForLease = false;
   /** Why it is not lit. */
   reason = 'not lit yet';
   lastError: OutputDocument['lastError'] = null;
@@ -68,10 +82,18 @@ export class Output {
     return this.connector.name;
   }
 
+  /** What entries of the configuration match by. */
+  get identity(): OutputIdentity {
+    const { name, card, connector } = this;
+    const { make = null, model = null, serial = null } = connector.identity ?? {};
+    return { connector: name, card: card.path, make, model, serial };
+  }
+
   /** Planes that carry something of this output now. */
   usedPlanes(): Set<number> {
     const used = new Set(this.routes.planes());
-    if (this.lit !== null) used.add(this.lit.primary.id);
+    for (const lit of [this.lit, this.returned]) if (lit !== null) used.add(lit.primary.id);
+    for (const plane of this.lentPlanes) used.add(plane);
     return used;
   }
 
@@ -154,6 +176,31 @@ export class Output {
       await guest.placed(null);
     }
     this.shadows.end(this);
+  }
+
+  /**
+   * Leaves everything to a lessee: guests go to a virtual CRTC, and the idle picture stays on the screen until the lessee's
+   * first frame. Does nothing where the output is dark.
+   */
+  async lend(lease: string, planes: readonly number[]): Promise<void> {
+    const { lit } = this;
+    if (lit === null) return;
+    // At once, so that no other output takes one of them meanwhile.
+    this.lentPlanes = planes;
+    await this.settled();
+    if (!this.routes.idleShown) await this.routes.showIdle(lit);
+    this.reason = `leased as ${lease}`;
+    await this.darken();
+    this.lent = { lease, lit };
+  }
+
+  /** The lessee is gone: the next rescan lights it. */
+  giveBack(): void {
+    this.lentPlanes = [];
+    if (this.lent === null) return;
+    this.returned = this.lent.lit;
+    this.lent = null;
+    this.reason = 'it was leased';
   }
 
   private async place(guest: Guest): Promise<void> {

@@ -17,7 +17,7 @@ export async function takeScreenshot(
   output: Output,
   nameOf: NameOfStream,
 ): Promise<{ png: Uint8Array; document: ScreenshotDocument }> {
-  const { lit } = output;
+  const lit = output.lit ?? output.lent?.lit ?? null;
   if (lit === null) throw new Error(`output ${output.name} is dark: ${output.reason}`);
   const { width, height } = lit.mode;
   const text = { Software: 'scanoutd', Source: output.name };
@@ -34,6 +34,8 @@ export async function takeScreenshot(
       target.destroy();
     }
   }
+  if (output.lent !== null)
+    throw new Error(`output ${output.name} is ${output.reason}, and its card writes nothing back`);
   const { layers, frames, owned } = await output.pictureLayers();
   try {
     const png = await composePicture({ width, height, layers, text });

@@ -15,6 +15,8 @@ import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
+import { LeaseBroker } from '../leases/broker.js';
+import { DlmFrontend } from '../leases/dlm.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
@@ -44,6 +46,8 @@ export class Daemon {
   private readonly statistics = new FlipStatistics();
   private readonly store: SystemdStore;
   private readonly guests: GuestManager;
+  private readonly leases: LeaseBroker;
+  private readonly dlm: DlmFrontend;
   private readonly manager: Manager;
   private readonly log: Logger;
   private readonly watchdog: Watchdog;
@@ -65,10 +69,15 @@ export class Daemon {
       this.manager.emit('changed', 'guests'),
     );
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
+    this.leases = new LeaseBroker(this.cards, this.config, logs, () =>
+      this.manager.emit('changed', 'leases'),
+    );
+    this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
     this.manager = new Manager(
       VERSION,
       this.cards,
       this.guests,
+      this.leases,
       this.statistics,
       logs,
       () => setup.configPath,
@@ -92,6 +101,7 @@ export class Daemon {
     mkdirSync(dirname(this.config.daemon.busSocket), { recursive: true });
     for (const kind of this.kinds) await kind.start(this.config);
     this.store.close();
+    this.dlm.configure(this.config.leases, this.config.daemon);
     this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
     await this.bus.start();
     this.drain = setInterval(() => this.drainRecords(), DRAIN_MS);
@@ -193,6 +203,11 @@ export class Daemon {
       this.config = config;
       this.logs.setLevel(config.daemon.logLevel);
       this.guests.configure(config);
+      this.leases.configure(config);
+      this.dlm.configure(config.leases, {
+        ...config.daemon,
+        dlmDirectory: this.setup.config.daemon.dlmDirectory,
+      });
       for (const card of this.cards) {
         card.configure(config);
         await card.rescan();
@@ -219,7 +234,8 @@ export class Daemon {
     this.watchdog.stop();
     if (this.drain !== null) clearInterval(this.drain);
     this.udev?.close();
-    const left = Promise.all(this.kinds.map((kind) => kind.stop()));
+    this.dlm.stop();
+    const left = Promise.all([this.leases.stop(), ...this.kinds.map((kind) => kind.stop())]);
     // What a card that is gone or stuck does not give back, its engine does when it is closed.
     await Promise.race([left, sleep(LEAVE_MS, undefined, { ref: false })]);
     await this.bus?.stop();

@@ -77,7 +77,7 @@ export interface Output {
 }
 
 /** The nth output of a rig and its primary plane, in its smallest mode: less to compose. */
-export function output(rig: Rig, index = 0): Output {
+export function output(rig: Pick<Rig, 'device' | 'crtcs' | 'connectors' | 'planes'>, index = 0): Output {
   const connector = present(rig.connectors[index]);
   const mode = present(
     [...connector.modes].sort((a, b) => a.hdisplay * a.vdisplay - b.hdisplay * b.vdisplay)[0],

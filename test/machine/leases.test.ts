@@ -1,0 +1,220 @@
+/** Leases of a real card, granted by a daemon that shows a guest beside them. */
+import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { LeaseDocument } from '../../src/api/documents.js';
+import { type Fd, isSystemError } from '../../src/native/base.js';
+import { Bus } from '../../src/native/bus.js';
+import { SeqPacket } from '../../src/native/seqpacket.js';
+import { ctl } from './inside/ctl.js';
+import { TestDaemon } from './inside/daemon.js';
+import { Example } from './inside/example.js';
+import { GuestProcess } from './inside/guest-process.js';
+import { Lessee, plainPicture } from './inside/lessee.js';
+import { assertSeen } from './inside/seen.js';
+import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
+
+const MANAGER = { path: '/org/scanoutd1', interface: 'org.scanoutd1.Manager' } as const;
+const HERE = new URL('.', import.meta.url).pathname;
+const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
+const dlm = mkdtempSync(join(tmpdir(), 'dlm-'));
+let card: VkmsDevice;
+let daemon: TestDaemon;
+let [shown, desk, wall]: [string, string, string] = ['', '', ''];
+
+before(async () => {
+  card = createVkms(vkmsShape({ outputs: 3, overlays: 2, cursor: true, writeback: true }));
+  [shown, desk, wall] = card.connectors as [string, string, string];
+  daemon = await TestDaemon.start({
+    env: { DLM_RUNTIME_PATH: dlm },
+    config: [
+      `[[output]]\nname = "the wall"\nconnector = "${wall}"\nenabled = false\nmode = "640x480"`,
+      '[[output]]\nmode = "640x480"',
+      `[[lease]]\nname = "desk"\noutputs = ["${desk}"]\noverlays = 1`,
+      `[[lease]]\nname = "wall"\noutputs = ["the wall"]\non_crash = "keep"`,
+      `[[lease]]\nname = "both"\noutputs = ["${desk}", "the wall"]`,
+      `[[lease]]\nname = "greedy"\noutputs = ["${desk}"]\noverlays = 3`,
+      '[[lease]]\nname = "nowhere"\noutputs = ["HDMI-A-7"]',
+      `[[guest]]\nname = "tv"\noutput = "${shown}"`,
+    ].join('\n'),
+  });
+});
+after(async () => {
+  if (daemon.child.exitCode !== null || daemon.child.signalCode !== null)
+    console.error(daemon.log.slice(-8000));
+  await daemon.dispose();
+  card.destroy();
+});
+
+async function lease(name: string): Promise<LeaseDocument> {
+  const found = (await daemon.status()).leases.find((one) => one.name === name);
+  return found ?? assert.fail(`no lease ${name}`);
+}
+
+async function untilState(name: string, state: LeaseDocument['state']): Promise<void> {
+  await daemon.until(`${name} is ${state}`, ({ leases }) =>
+    leases.some((one) => one.name === name && one.state === state),
+  );
+}
+
+async function untilIdle(name: string): Promise<void> {
+  await daemon.until(`${name} has the idle picture`, ({ outputs }) =>
+    outputs.some((one) => one.name === name && one.lit && one.idle),
+  );
+}
+
+/** A display server on the bus: a lease by a call, its end by a signal. */
+class Holder {
+  readonly ended: unknown[][] = [];
+
+  private constructor(
+    private readonly bus: Bus,
+    readonly lessee: Lessee,
+    readonly document: LeaseDocument,
+  ) {
+    bus.subscribe({ ...MANAGER, member: 'LeaseEnded' }, ({ body }) => this.ended.push(body));
+  }
+
+  static async take(name: string): Promise<Holder> {
+    const bus = await Bus.open(`unix:path=${join(daemon.directory, 'bus')}`);
+    try {
+      const [fd, json] = await bus.call({ ...MANAGER, member: 'TakeLease', signature: 's', body: [name] });
+      return new Holder(bus, new Lessee(fd as Fd), JSON.parse(json as string) as LeaseDocument);
+    } catch (error) {
+      bus.close();
+      throw error;
+    }
+  }
+
+  async release(name: string): Promise<void> {
+    await this.bus.call({ ...MANAGER, member: 'ReleaseLease', signature: 's', body: [name] });
+    this.vanish();
+  }
+
+  /** As at a crash. */
+  vanish(): void {
+    this.bus.close();
+    this.lessee.device.close();
+  }
+}
+
+async function refused(name: string, how: RegExp): Promise<void> {
+  await assert.rejects(Holder.take(name), (error: Error) => {
+    assert.match(error.message, how);
+    return true;
+  });
+}
+
+test('a program draws through a lease that it inherits, while a guest beside it flips on', async () => {
+  const guest = new Example(daemon.guestSocket, 'tv', ['--seconds', '40']);
+  await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
+  const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', RED.toString(16)];
+  const run = [process.execPath, `${HERE}../../bin/scanoutctl.js`, 'lease', 'run', 'desk', '--', ...program];
+  const started = new GuestProcess('lease run', run, { SCANOUTD_BUS: join(daemon.directory, 'bus') });
+  await started.during(async () => {
+    await started.event('drawn', { rgb: 'ff0000', lease: 'desk', fd: 3 });
+    await assertSeen(daemon, desk, plainPicture(RED), 'the lessee');
+    const document = await lease('desk');
+    assert.deepEqual(
+      [document.state, document.outputs, document.pid, document.planes.length],
+      ['leased', [desk], started.pid, 3],
+    );
+    const output = await daemon.output(desk);
+    assert.deepEqual([output.lit, output.reason], [false, 'leased as desk']);
+    const flips = (await daemon.guest('tv')).planes[0]?.flips ?? 0;
+    await daemon.until('it flips on', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > flips + 30);
+    // The program ends as it is told through scanoutctl, and so does the lease.
+    started.child.kill('SIGTERM');
+    await untilState('desk', 'free');
+  });
+  await untilIdle(desk);
+  const { violations, planes } = await guest.stats();
+  assert.deepEqual([violations, planes[0]?.state], [0, 'direct']);
+});
+
+test('an output that is not enabled is lit for its lessee, and dark again', async () => {
+  assert.equal((await daemon.output(wall)).lit, false);
+  const holder = await Holder.take('wall');
+  holder.lessee.show(GREEN);
+  await assertSeen(daemon, wall, plainPicture(GREEN), 'the lessee');
+  await holder.release('wall');
+  await untilState('wall', 'free');
+  await daemon.until('dark', ({ outputs }) => outputs.some((one) => one.name === wall && !one.lit));
+  assert.equal((await daemon.output(wall)).reason, 'configuration: not enabled');
+});
+
+test("the last frame of a lessee that crashed stays until its successor's first", async () => {
+  const first = await Holder.take('wall');
+  first.lessee.show(BLUE);
+  first.vanish();
+  await untilState('wall', 'kept');
+  await assertSeen(daemon, wall, plainPicture(BLUE), 'what was kept');
+  const second = await Holder.take('wall');
+  await assertSeen(daemon, wall, plainPicture(BLUE), 'still');
+  second.lessee.show(RED);
+  await assertSeen(daemon, wall, plainPicture(RED), 'the successor');
+  second.vanish();
+  await untilState('wall', 'kept');
+  const revoked = await ctl(daemon, 'lease', 'revoke', 'wall');
+  assert.equal(revoked.code, 0, revoked.err);
+  await untilState('wall', 'free');
+});
+
+test('one that is revoked is told why, and can draw no more', async () => {
+  const holder = await Holder.take('desk');
+  holder.lessee.show(GREEN);
+  const answer = await ctl(daemon, 'lease', 'revoke', 'desk', '--reason', 'the room is closed');
+  assert.equal(answer.code, 0, answer.err);
+  assert.match(answer.out, /^desk +free/m);
+  await untilIdle(desk);
+  await daemon.until('told', () => holder.ended.length > 0);
+  assert.deepEqual(holder.ended, [['desk', 'the room is closed']]);
+  assert.throws(
+    () => holder.lessee.show(RED),
+    (error) => isSystemError(error, 'ENOENT'),
+  );
+  holder.vanish();
+  await untilIdle(desk);
+  assert.match((await ctl(daemon, 'lease', 'revoke', 'desk')).err, /nobody has lease desk/);
+});
+
+test('a client of drm-lease-manager draws beside one of the bus', async () => {
+  const holder = await Holder.take('wall');
+  holder.lessee.show(RED);
+  const client = SeqPacket.connect(join(dlm, 'desk'));
+  const lessee = await new Promise<Lessee>((resolve, reject) => {
+    client.onMessage = (_byte, [fd]) => resolve(new Lessee(fd ?? assert.fail('no lease')));
+    client.onClose = (reason) => reject(new Error(reason));
+    client.send(Uint8Array.of(0, 0, 0, 0));
+  });
+  lessee.show(GREEN);
+  await assertSeen(daemon, desk, plainPicture(GREEN), 'the client');
+  await assertSeen(daemon, wall, plainPicture(RED), 'the other');
+  assert.equal((await lease('desk')).pid, process.pid);
+  client.close();
+  lessee.device.close();
+  await untilIdle(desk);
+  await assertSeen(daemon, wall, plainPicture(RED), 'the other still');
+  await holder.release('wall');
+});
+
+test('leases that cannot be are refused with their reason, and cost nobody anything', async () => {
+  await refused('nobody', /there is no lease nobody; configured are: desk, wall, both, greedy, nowhere/);
+  await refused('nowhere', /there is no output HDMI-A-7; known are: /);
+  await refused('greedy', /3 overlay planes cannot be had: its CRTC has 2/);
+  await untilIdle(desk);
+  const holder = await Holder.take('desk');
+  await refused('desk', /lease desk is held by process \d+, uid 0/);
+  await refused('both', /is in lease desk, which process \d+ has/);
+  holder.lessee.show(BLUE);
+  await assertSeen(daemon, desk, plainPicture(BLUE), 'the holder is not disturbed');
+  await holder.release('desk');
+  await untilIdle(desk);
+  const both = await Holder.take('both');
+  assert.deepEqual(both.document.outputs, [desk, wall]);
+  assert.equal(both.document.planes.length, 4);
+  await both.release('both');
+  await untilIdle(desk);
+});
