@@ -1,7 +1,7 @@
 /** The daemon's control API as scanoutctl sees it: one object of the bus, documents in and out, errors for people. */
 import { fstatSync, readSync, statSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
-import type { AssignRequest, ScreenshotDocument, StatusDocument } from '../api/documents.js';
+import type { AssignRequest, LeaseDocument, ScreenshotDocument, StatusDocument } from '../api/documents.js';
 import type { Fd } from '../native/base.js';
 import { CliError, EXIT } from './errors.js';
 
@@ -12,6 +12,10 @@ export interface Connection {
   /** `socket` (borrowed): QEMU has the other end. */
   attachQemu(guest: string, socket: Fd): Promise<void>;
   screenshot(output: string): Promise<{ png: Buffer; document: ScreenshotDocument }>;
+  /** The lease (the caller's) lasts until it is released, revoked, or the connection ends. */
+  takeLease(name: string): Promise<{ fd: Fd; document: LeaseDocument }>;
+  releaseLease(name: string): Promise<void>;
+  revokeLease(name: string, reason: string): Promise<void>;
   close(): void;
 }
 
@@ -86,6 +90,18 @@ export function connectionOver(client: BusClient, target: BusTarget): Connection
       const png = readDescriptor(fd);
       return { png, document: parseDocument(text) };
     },
+    takeLease: async (name) => {
+      const [fd, text] = await call('TakeLease', 's', name);
+      if (!isFd(fd))
+        throw new CliError(EXIT.refused, 'the daemon answered without a lease', 'Its log may say why.');
+      return { fd, document: parseDocument(text) };
+    },
+    releaseLease: async (name) => {
+      await call('ReleaseLease', 's', name);
+    },
+    revokeLease: async (name, reason) => {
+      await call('RevokeLease', 'ss', name, reason);
+    },
     close: () => client.close(),
   };
 }
@@ -130,6 +146,10 @@ function adviceFor(name: string): string {
     case 'AccessDenied':
     case 'InteractiveAuthorizationRequired':
       return 'Be root or a member of the group scanoutd.';
+    case 'NotAllowed':
+      return 'uid and gid of the [[lease]] say who may have it.';
+    case 'Busy':
+      return '`scanoutctl leases` shows who has what.';
     case 'UnknownMethod':
     case 'UnknownInterface':
     case 'UnknownObject':

@@ -5,13 +5,15 @@ import { jsonSchemaText } from '../config/json-schema.js';
 import type { Fd } from '../native/base.js';
 import { checkConfig, formatCheck } from './check.js';
 import { type Connection, chooseBus, DEFAULT_BUS } from './connection.js';
-import { CliError, EXIT, type ExitCode, formatError } from './errors.js';
+import { CliError, EXIT, formatError } from './errors.js';
 import { formatCommand, planGuest, runGuest } from './guest-run.js';
 import type { Io } from './io.js';
+import { planLeaseRun } from './lease-run.js';
 import { parseArea } from './table.js';
 import {
   formatGuest,
   formatGuests,
+  formatLeases,
   formatOutput,
   formatOutputs,
   formatPlacement,
@@ -30,7 +32,7 @@ Exit status:
   1   the daemon refused, or what was checked is wrong
   2   wrong use of the command line
   3   no daemon at the bus
-  78  what "guest run" is to start is wrong; else it ends as the guest's program does
+  78  what "guest run" or "lease run" is to start is wrong; else they end as their program does
 
 Environment:
   SCANOUTD_BUS  path of the bus socket, when there is no --bus
@@ -38,8 +40,8 @@ Environment:
 `;
 
 /** Runs one command line (without program name) and returns its exit code. Only bugs are thrown. */
-export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
-  let code: ExitCode = EXIT.ok;
+export async function run(args: readonly string[], io: Io): Promise<number> {
+  let code: number = EXIT.ok;
   const program = buildProgram(io, (refused) => {
     code = refused;
   });
@@ -59,7 +61,7 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   }
 }
 
-function buildProgram(io: Io, exitWith: (code: ExitCode) => void): Command {
+function buildProgram(io: Io, exitWith: (code: number) => void): Command {
   const program = new Command('scanoutctl');
   program
     .description('See and change what scanoutd shows.')
@@ -83,6 +85,7 @@ function buildProgram(io: Io, exitWith: (code: ExitCode) => void): Command {
   addChangeCommands(program, io, withDaemon);
   addQemu(program, io, withDaemon);
   addGuest(program, io);
+  addLeases(program, io, withDaemon, exitWith);
   addScreenshot(program, io, withDaemon);
   addTop(program, io, withDaemon);
   addCheck(program, io, exitWith);
@@ -283,7 +286,56 @@ function addTop(program: Command, io: Io, withDaemon: WithDaemon): void {
     });
 }
 
-function addCheck(program: Command, io: Io, exitWith: (code: ExitCode) => void): void {
+function addLeases(program: Command, io: Io, withDaemon: WithDaemon, exitWith: (code: number) => void): void {
+  command(program, 'leases', 'show the leases, and who has them', [
+    ['scanoutctl leases', 'a line each'],
+    ['scanoutctl leases --json | jq \'.[] | select(.state == "leased")\'', 'those that somebody has'],
+  ]).action(async (options: JsonOption) => {
+    const { leases } = await withDaemon((daemon) => daemon.describe());
+    print(io, options, leases, () => formatLeases(leases, { color: io.color }));
+  });
+  const lease = program.command('lease').description('lease outputs to programs that drive them themselves');
+  command(lease, 'run', 'run a program that inherits a lease, which lasts as long as it', [
+    [
+      'scanoutctl lease run desk -- flutter-pi --drm-fd {fd} app',
+      'the number of the descriptor in an argument',
+    ],
+    ['scanoutctl lease run desk --fd-env SLINT_DRM_LEASE_FD -- demo', 'in a variable of that name'],
+  ])
+    .argument('<lease>', 'name of a [[lease]]')
+    .argument('<program...>', 'the program and its arguments, after --')
+    .option('--fd-env <name>', 'variable that has the number of the descriptor', 'SCANOUTD_LEASE_FD')
+    .action(async (name: string, words: string[], options: JsonOption & { fdEnv: string }) => {
+      if (options.json === true) {
+        throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
+      }
+      const start = planLeaseRun(words, name, options.fdEnv);
+      await withDaemon(async (daemon) => {
+        const { fd } = await daemon.takeLease(name);
+        try {
+          exitWith(await io.runWithLease(start, fd));
+        } finally {
+          fd.close();
+        }
+        // One that was revoked meanwhile is not ours to give back.
+        await daemon.releaseLease(name).catch(() => {});
+      });
+    });
+  command(lease, 'revoke', 'take a lease from whoever has it', [
+    ['scanoutctl lease revoke desk --reason "the room is closed"', "its outputs are the daemon's again"],
+  ])
+    .argument('<lease>', 'name of a [[lease]]')
+    .option('--reason <text>', 'what its lessee is told, and the log', 'revoked by an administrator')
+    .action(async (name: string, options: JsonOption & { reason: string }) => {
+      const { leases } = await withDaemon(async (daemon) => {
+        await daemon.revokeLease(name, options.reason);
+        return daemon.describe();
+      });
+      print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));
+    });
+}
+
+function addCheck(program: Command, io: Io, exitWith: (code: number) => void): void {
   command(program, 'check', 'check a configuration as the daemon would, without one', [
     ['scanoutctl check', 'the file that the daemon reads by default'],
     ['scanoutctl check ./scanoutd.toml', 'another one'],

@@ -6,7 +6,7 @@ import { CliError, EXIT } from '../../src/cli/errors.js';
 import type { Io } from '../../src/cli/io.js';
 import { run } from '../../src/cli/program.js';
 import type { Fd } from '../../src/native/base.js';
-import { status } from '../fixtures/documents.js';
+import { leased, status } from '../fixtures/documents.js';
 
 interface World extends Io {
   stdout: string;
@@ -35,6 +35,12 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       const document = { output, width: 64, height: 48, how: 'writeback' as const, frames };
       return act({ png: Buffer.from('PNG'), document }, 'screenshot', output);
     },
+    takeLease: (name) => {
+      const fd = { close: () => calls.push(['closeLease']) } as unknown as Fd;
+      return act({ fd, document: leased({ name }) }, 'takeLease', name);
+    },
+    releaseLease: (name) => act(undefined, 'releaseLease', name),
+    revokeLease: (name, reason) => act(undefined, 'revokeLease', name, reason),
     close: () => calls.push(['close']),
   };
   return {
@@ -58,6 +64,10 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       if (monitor.startsWith('/forbidden')) throw new Error(`${monitor}: no greeting`);
       calls.push(['openQemuDisplay', monitor]);
       return { close: () => calls.push(['closeSocket']) } as unknown as Fd;
+    },
+    runWithLease: async (start) => {
+      calls.push(['runWithLease', start.argv, start.environment]);
+      return 7;
     },
     programs: {} as Io['programs'],
     writeFile: (path, data) => {
@@ -256,4 +266,29 @@ test('a file that cannot be written is an error', async () => {
     io.stderr,
     /^scanoutctl: cannot write \/forbidden\/a.png: EACCES: .*\n {2}Name another file with -o\.\n$/,
   );
+});
+
+test('a program is run with a lease, and its status is that of scanoutctl', async () => {
+  const io = world();
+  const words = ['--fd-env', 'FD', 'desk', '--', 'Xorg', '-masterfd={fd}', '--json'];
+  assert.equal(await run(['lease', 'run', ...words], io), 7);
+  assert.deepEqual(io.calls.slice(1), [
+    ['takeLease', 'desk'],
+    ['runWithLease', ['Xorg', '-masterfd=3', '--json'], { FD: '3', SCANOUTD_LEASE: 'desk' }],
+    ['closeLease'],
+    ['releaseLease', 'desk'],
+    ['close'],
+  ]);
+});
+
+test('leases: a table, a document, and one that is revoked', async () => {
+  const leases = [leased(), leased({ name: 'wall', state: 'free', pid: null, uid: null, planes: [] })];
+  const io = world({ status: { ...status(), leases } });
+  assert.equal(await run(['leases'], io), EXIT.ok);
+  assert.match(io.stdout, /^desk +leased +DP-2 +\/dev\/dri\/card0 +812 +1000 +1 min +34 38$/m);
+  assert.match(io.stdout, /^wall +free /m);
+  io.stdout = '';
+  assert.equal(await run(['lease', 'revoke', 'desk', '--reason', 'closed', '--json'], io), EXIT.ok);
+  assert.deepEqual(io.calls.at(-3), ['revokeLease', 'desk', 'closed']);
+  assert.deepEqual(JSON.parse(io.stdout), leases[0]);
 });
