@@ -108,7 +108,7 @@ async function refused(name: string, how: RegExp): Promise<void> {
 }
 
 test('a program draws through a lease that it inherits, while a guest beside it flips on', async () => {
-  const guest = new Example(daemon.guestSocket, 'tv', ['--seconds', '40']);
+  const guest = new Example(daemon.guestSocket, 'tv', ['--seconds', '900']);
   await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
   const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', RED.toString(16)];
   const run = [process.execPath, `${HERE}../../bin/scanoutctl.js`, 'lease', 'run', 'desk', '--', ...program];
@@ -130,6 +130,7 @@ test('a program draws through a lease that it inherits, while a guest beside it 
     await untilState('desk', 'free');
   });
   await untilIdle(desk);
+  await guest.kill('SIGTERM');
   const { violations, planes } = await guest.stats();
   assert.deepEqual([violations, planes[0]?.state], [0, 'direct']);
 });
