@@ -316,9 +316,9 @@ function addLeases(program: Command, io: Io, withDaemon: WithDaemon, exitWith: (
           exitWith(await io.runWithLease(start, fd));
         } finally {
           fd.close();
+          // One that was revoked meanwhile is not ours to give back.
+          await daemon.releaseLease(name).catch(() => {});
         }
-        // One that was revoked meanwhile is not ours to give back.
-        await daemon.releaseLease(name).catch(() => {});
       });
     });
   command(lease, 'revoke', 'take a lease from whoever has it', [

@@ -129,7 +129,7 @@ export class LeaseBroker {
     return this.inTurn(async () => {
       for (const held of [...this.held.values()]) {
         held.card.revokeLease(held.lessee);
-        held.ended('the daemon ends');
+        if (held.who !== null) held.ended('the daemon ends');
         held.fd.close();
       }
       this.held.clear();
@@ -234,11 +234,9 @@ export class LeaseBroker {
       planes: [...planes.values()].flat(),
     };
     for (const output of outputs) await output.lend(settings.name, planes.get(output.name) ?? []);
-    const { lessee, fd } = this.create(card, objects);
-    const held: Held = { settings, who, card, outputs, objects, lessee, fd, since: Date.now(), ended };
-    this.held.set(settings.name, held);
+    const { held, fd } = this.hold({ settings, who, card, outputs, objects, ended });
     this.changed();
-    return { fd: fd.dup(), document: documentOf(held) };
+    return { fd, document: documentOf(held) };
   }
 
   private planesFor(
@@ -270,15 +268,27 @@ export class LeaseBroker {
     }
   }
 
+  /** From here on it is somebody's, who gets `fd`. Where that cannot be made, nothing is left of the lease. */
+  private hold(parts: Omit<Held, 'lessee' | 'fd' | 'since'>): { held: Held; fd: Fd } {
+    const { lessee, fd } = this.create(parts.card, parts.objects);
+    try {
+      const own = fd.dup();
+      const held: Held = { ...parts, lessee, fd, since: Date.now() };
+      this.held.set(parts.settings.name, held);
+      return { held, fd: own };
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+  }
+
   /** The outputs of a lessee that crashed go to another one, its last frame until the first of that one. */
   private succeed(former: Held, who: Lessee, ended: Held['ended']): Grant {
     const { settings, card, outputs, objects } = former;
-    const { lessee, fd } = this.create(card, objects);
-    const held: Held = { settings, who, card, outputs, objects, lessee, fd, since: Date.now(), ended };
-    this.held.set(settings.name, held);
+    const { held, fd } = this.hold({ settings, who, card, outputs, objects, ended });
     this.outlive(former);
     this.changed();
-    return { fd: fd.dup(), document: documentOf(held) };
+    return { fd, document: documentOf(held) };
   }
 
   /** Closes the former lessee's file, which takes its framebuffers along, when its picture is replaced. */

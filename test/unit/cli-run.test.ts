@@ -67,6 +67,7 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     },
     runWithLease: async (start) => {
       calls.push(['runWithLease', start.argv, start.environment]);
+      if (start.argv[0] === 'absent') throw new CliError(EXIT.config, 'cannot start absent', '');
       return 7;
     },
     programs: {} as Io['programs'],
@@ -291,4 +292,10 @@ test('leases: a table, a document, and one that is revoked', async () => {
   assert.equal(await run(['lease', 'revoke', 'desk', '--reason', 'closed', '--json'], io), EXIT.ok);
   assert.deepEqual(io.calls.at(-3), ['revokeLease', 'desk', 'closed']);
   assert.deepEqual(JSON.parse(io.stdout), leases[0]);
+});
+
+test('a lease is given back when the program cannot be started', async () => {
+  const io = world();
+  assert.equal(await run(['lease', 'run', 'desk', '--', 'absent'], io), EXIT.config);
+  assert.deepEqual(io.calls.slice(-3), [['closeLease'], ['releaseLease', 'desk'], ['close']]);
 });
