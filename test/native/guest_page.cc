@@ -245,16 +245,21 @@ TEST(guest_that_changes_an_entry_between_check_and_use_gains_nothing) {
   std::thread changer([&] {
     const std::atomic_ref<uint32_t> width(slot.entries[0].src_w);
     const std::atomic_ref<uint32_t> count(slot.entries[0].damage_count);
-    while (!stop) {
+    // Leaves the processor now and then with each, as one processor may be all there is.
+    for (uint32_t turn = 0; !stop; ++turn) {
       width.store(0x7fff0000, std::memory_order_relaxed); // far beyond the buffer
+      if (turn % 64 == 0) std::this_thread::yield();
       width.store(good.src_w, std::memory_order_relaxed);
       count.store(0x7fff0000, std::memory_order_relaxed); // far beyond the page
       count.store(good.damage_count, std::memory_order_relaxed);
+      if (turn % 64 == 32) std::this_thread::yield();
     }
   });
   const auto& stats = p.guest.guest->stats(0);
   const auto done = [&] { return stats.taken.load() + stats.refused.load(); };
-  for (uint64_t sequence = 1; sequence <= 5'000; ++sequence) {
+  // Until both were seen: how often depends on how the threads fall together.
+  const auto both = [&] { return stats.taken.load() > 0 && stats.refused.load() > 0; };
+  for (uint64_t sequence = 1; sequence <= 5'000 || (!both() && sequence <= 500'000); ++sequence) {
     std::atomic_ref(slot.entries[0].sequence).store(sequence, std::memory_order_relaxed);
     std::atomic_ref(slot.pending).store(sequence << 2 | 1, std::memory_order_release);
     p.guest.kick_now();
