@@ -11,6 +11,7 @@ export * from './native/guest-client.js';
 export * from './native/guests.js';
 export * from './native/kms.js';
 export * from './native/pixels.js';
+export * from './native/process.js';
 export * from './native/seqpacket.js';
 export * from './native/session.js';
 export * from './native/shadow.js';
