@@ -214,6 +214,7 @@ void init_kms_device(Napi::Env env, Napi::Object exports) {
                                            D::define<&D::import_syncobj>("importSyncobj"),
                                            D::define<&D::create_lease>("createLease"),
                                            D::define<&D::revoke_lease>("revokeLease"),
+                                           D::define<&D::close_every_handle>("closeEveryHandle"),
                                            D::define<&D::commit>("commit"),
                                            D::define<&D::commit_async>("commitAsync"),
                                            D::define<&D::test>("test"),

@@ -73,6 +73,7 @@ public:
   Napi::Value import_syncobj(const Napi::CallbackInfo& info);
   Napi::Value create_lease(const Napi::CallbackInfo& info);
   Napi::Value revoke_lease(const Napi::CallbackInfo& info);
+  Napi::Value close_every_handle(const Napi::CallbackInfo& info);
 
   Napi::Value commit(const Napi::CallbackInfo& info);
   Napi::Value commit_async(const Napi::CallbackInfo& info);

@@ -5,6 +5,7 @@
 #include "addon/kms_convert.h"
 #include "addon/kms_device.h"
 #include "kms/color.h"
+#include "kms/gem.h"
 #include "kms/lease.h"
 
 namespace scanout::addon {
@@ -104,6 +105,11 @@ Napi::Value KmsDevice::create_lease(const Napi::CallbackInfo& info) {
   object.Set("lessee", lease.lessee);
   object.Set("fd", wrap_fd(info.Env(), std::move(lease.fd)));
   return object;
+}
+
+Napi::Value KmsDevice::close_every_handle(const Napi::CallbackInfo& info) {
+  kms::close_every_handle(fd());
+  return info.Env().Undefined();
 }
 
 Napi::Value KmsDevice::revoke_lease(const Napi::CallbackInfo& info) {

@@ -57,4 +57,13 @@ uint32_t GemTable::holders(uint32_t handle) const noexcept {
   return found == entries_.end() ? 0 : found->second.holders;
 }
 
+void close_every_handle(int fd) noexcept {
+  constexpr uint32_t largest_gap = 4096;
+  uint32_t last = 0;
+  for (uint32_t handle = 1; handle - last <= largest_gap; ++handle) {
+    drm_gem_close close{.handle = handle, .pad = 0};
+    if (try_ioctl(fd, DRM_IOCTL_GEM_CLOSE, &close) == 0) last = handle;
+  }
+}
+
 } // namespace scanout::kms

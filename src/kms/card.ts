@@ -109,7 +109,8 @@ export class Card {
     this.config = config;
   }
 
-  private async scan(takeover: boolean): Promise<void> {
+  /** Reads what there is; what is lit stays as it is. */
+  private async discover(): Promise<void> {
     this.topology = this.device.readTopology();
     const connectors = this.topology.connectors.filter(({ writeback }) => !writeback);
     for (const connector of connectors) {
@@ -129,8 +130,38 @@ export class Card {
       }
     }
     await this.dropVanished(new Set(connectors.map(({ name }) => name)));
+  }
+
+  private async scan(takeover: boolean): Promise<void> {
+    await this.discover();
     await this.lighting.update(takeover);
     this.events.changed();
+  }
+
+  /** Leaves an output to its lessee as that has lit it, after a restart of the daemon. Before the first rescan. */
+  async lendAsFound(
+    { name, crtcs }: { name: string; crtcs: number[] },
+    outputs: readonly string[],
+    planes: readonly number[],
+  ): Promise<Output[]> {
+    await this.discover();
+    const found = outputs.map((one, i) => this.asFound(one, crtcs[i]));
+    const lit = await Promise.all(
+      found.map(({ output, crtc }) => this.lighting.prepareAsFound(output, crtc)),
+    );
+    found.forEach(({ output }, i) => {
+      const own = lit[i];
+      if (own !== undefined) output.lendAsFound(name, own, planes);
+    });
+    return found.map(({ output }) => output);
+  }
+
+  private asFound(name: string, id: number | undefined): { output: Output; crtc: CrtcInfo } {
+    const output = this.outputs.get(name);
+    const crtc = this.topology.crtcs.find((one) => one.id === id);
+    if (output === undefined) throw new RangeError(`there is no output ${name}`);
+    if (crtc === undefined || output.lent !== null) throw new RangeError(`${name} is not as it was`);
+    return { output, crtc };
   }
 
   /** Connectors of docks go away altogether. */

@@ -62,5 +62,7 @@ export interface CardDevice {
   createDumb(width: number, height: number, fourcc: number): DumbPicture;
   framebufferCounts(): { live: number; imports: number; hits: number };
   isMaster(): boolean;
+  /** Removes the framebuffers that the daemon before this one has left in the file: when none of them is shown any more. */
+  forgetFormer(): void;
   close(): void;
 }

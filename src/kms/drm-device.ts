@@ -32,18 +32,21 @@ const DRM_MODE_CONNECTOR_WRITEBACK = 18;
 /** Where the driver has no zpos: by type, as the kernel stacks them then. */
 const TYPE_ZPOS = { primary: 0, overlay: 1, cursor: 2 } as const;
 
-/** Null for what is no card with outputs. Throws a SystemError when it cannot be opened. */
-export function openCardDevice(path: string): CardDevice | null {
+/**
+ * Null for what is no card with outputs. `former`: the descriptor of the daemon before this one, taken over, with which its
+ * leases go on. Throws a SystemError when it cannot be opened.
+ */
+export function openCardDevice(path: string, former: Fd | null = null): CardDevice | null {
   let device: KmsDevice;
   try {
-    device = KmsDevice.open(path);
+    device = former === null ? KmsDevice.open(path) : KmsDevice.adopt(former);
   } catch (error) {
     // Render-only hardware has a card node that knows no mode setting.
     if (isSystemError(error, 'EOPNOTSUPP') || isSystemError(error, 'ENOTTY')) return null;
     throw error;
   }
   const outputs = device.clientCaps.atomic && hasOutputs(device);
-  if (outputs) return new DrmDevice(device);
+  if (outputs) return new DrmDevice(device, former !== null);
   device.close();
   return null;
 }
@@ -62,8 +65,17 @@ class DrmDevice implements CardDevice {
   readonly native: KmsDevice;
   readonly fd: Fd;
   private readonly cache: FramebufferCache;
+  /** Framebuffers of the former daemon. */
+  private former: number[] = [];
 
-  constructor(private readonly device: KmsDevice) {
+  constructor(
+    private readonly device: KmsDevice,
+    isFormer: boolean,
+  ) {
+    if (isFormer) {
+      device.closeEveryHandle();
+      this.former = device.resources().framebuffers;
+    }
     this.native = device;
     this.fd = device.dupFd();
     this.cache = device.framebufferCache();
@@ -203,6 +215,11 @@ class DrmDevice implements CardDevice {
       buffer.destroy();
       throw error;
     }
+  }
+
+  forgetFormer(): void {
+    for (const framebuffer of this.former.splice(0))
+      this.present(() => this.device.removeFramebuffer(framebuffer));
   }
 
   framebufferCounts(): { live: number; imports: number; hits: number } {

@@ -142,14 +142,7 @@ export class Lighting {
     const { card } = this;
     const fresh: { output: Output; lit: Lit }[] = [];
     try {
-      const litCrtcs = [...card.outputs.values()].flatMap(({ lit, lent }) => {
-        const had = lit ?? lent?.lit;
-        return had == null ? [] : [had.crtc.id];
-      });
-      const writebacks = assignWriteback(card.topology, [
-        ...litCrtcs,
-        ...candidates.map(({ crtc }) => crtc.id),
-      ]);
+      const writebacks = this.writebacks(candidates.map(({ crtc }) => crtc));
       for (const candidate of candidates) {
         const { output } = candidate;
         const writeback = output.settings.writeback ? (writebacks.get(candidate.crtc.id) ?? null) : null;
@@ -177,6 +170,22 @@ export class Lighting {
       card.log.info({ output: output.name, mode: `${lit.mode.width}x${lit.mode.height}` }, 'lit');
     }
     return true;
+  }
+
+  /** What an output that somebody else has lit on this CRTC is given back to. Throws a SystemError. */
+  async prepareAsFound(output: Output, crtc: CrtcInfo): Promise<Lit> {
+    const [candidate] = this.candidate(output, new Map([[output.connector.id, crtc.id]]));
+    if (candidate === undefined) throw new Error(`${output.name}: ${output.reason}`);
+    return this.prepare(candidate, this.writebacks([crtc]).get(crtc.id) ?? null);
+  }
+
+  /** Writeback connectors by CRTC: of those that are lit, and of those that are to be. */
+  private writebacks(wanted: readonly CrtcInfo[]): Map<number, NonNullable<Lit['writeback']>> {
+    const lit = [...this.card.outputs.values()].flatMap((one) => one.lit ?? one.lent?.lit ?? []);
+    return assignWriteback(
+      this.card.topology,
+      [...lit, ...wanted.map((crtc) => ({ crtc }))].map(({ crtc }) => crtc.id),
+    );
   }
 
   private async prepare(candidate: Candidate, writeback: Lit['writeback']): Promise<Lit> {
@@ -211,9 +220,9 @@ export class Lighting {
 
   private async modeset(fresh: readonly { output: Output; lit: Lit }[], takeover: boolean): Promise<void> {
     const { card } = this;
-    const crtcs = new Set(
-      takeover ? card.topology.crtcs.map(({ id }) => id) : fresh.map(({ lit }) => lit.crtc.id),
-    );
+    const lent = new Set([...card.outputs.values()].flatMap((output) => output.lent?.lit.crtc.id ?? []));
+    const all = card.topology.crtcs.map(({ id }) => id).filter((id) => !lent.has(id));
+    const crtcs = new Set(takeover ? all : fresh.map(({ lit }) => lit.crtc.id));
     await this.commit(
       crtcs,
       fresh.map(({ output, lit }) => ({

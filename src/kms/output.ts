@@ -194,6 +194,13 @@ export class Output {
     this.lent = { lease, lit };
   }
 
+  /** The same for what a lessee has already, and shows: nothing is committed. `lit` is what it is given back to. */
+  lendAsFound(lease: string, lit: Lit, planes: readonly number[]): void {
+    this.lentPlanes = planes;
+    this.reason = `leased as ${lease}`;
+    this.lent = { lease, lit };
+  }
+
   /** The lessee is gone: the next rescan lights it. */
   giveBack(): void {
     this.lentPlanes = [];

@@ -229,6 +229,8 @@ export interface KmsDevice extends KmsObjects {
   createLease(objects: readonly number[]): { lessee: number; fd: Fd };
   /** ENOENT: the lessee has closed it already. */
   revokeLease(lessee: number): void;
+  /** Closes the buffer handles that a former process has left in an adopted file. Before any of this process are made. */
+  closeEveryHandle(): void;
 
   /** EOPNOTSUPP where the driver has none. */
   createSyncobj(options?: { signalled?: boolean }): Syncobj;
