@@ -145,6 +145,14 @@ export interface LeaseConfig extends PeerRule {
   overlays: number;
   cursor: boolean;
   onCrash: 'clear' | 'keep';
+  /** Units of systemd whose processes may have it, beside `uids` and `gids`; null: not asked. */
+  units: string[] | null;
+  /** How many may wait for it. */
+  queue: number;
+  /** Whoever may have it may take it over from its lessee. */
+  transfer: boolean;
+  /** From the notice to a lessee to the end of its lease. */
+  noticeMs: number;
 }
 
 export interface PolicyConfig {
@@ -236,9 +244,11 @@ function resolveOutput(output: OutputEntry): OutputConfig {
 }
 
 function resolveLease(lease: LeaseEntry, accounts: AccountLookup): LeaseConfig {
-  const { name, outputs, overlays, cursor } = lease;
+  const { name, outputs, overlays, cursor, queue, transfer } = lease;
   const peers = { uids: idsOf(lease.uid, accounts.user), gids: idsOf(lease.gid, accounts.group) };
-  return { name, outputs, overlays, cursor, onCrash: lease.on_crash, ...peers };
+  const units = lease.unit === undefined ? null : [lease.unit].flat();
+  const ends = { onCrash: lease.on_crash, noticeMs: lease.notice_ms };
+  return { name, outputs, overlays, cursor, queue, transfer, units, ...ends, ...peers };
 }
 
 function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountLookup): GuestConfig {

@@ -13,6 +13,10 @@ test('a lease has its defaults', () => {
       outputs: ['DP-1'],
       overlays: 0,
       cursor: true,
+      queue: 0,
+      transfer: false,
+      units: null,
+      noticeMs: 2000,
       onCrash: 'clear',
       uids: [1000],
       gids: null,
@@ -30,6 +34,8 @@ const WRONG: [what: string, text: string, says: RegExp][] = [
     /no \[\[output\]\] has this name/,
   ],
   ['a user that is not there', `${DESK}uid = ["nobody-here"]`, /it has no user of this name/],
+  ['a unit that can be none', `${DESK}unit = "player"`, /a list of them/],
+  ['a notice that callers would not wait for', `${DESK}notice_ms = 30000`, /from 0 to 20000/],
   ['no outputs', '[[lease]]\nname = "a"\noutputs = []', /a list of 1 to 16 names/],
 ];
 
