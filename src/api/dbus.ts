@@ -12,7 +12,7 @@ import {
   type InterfaceDescription,
 } from '../native/bus.js';
 import type { Logger } from '../service/log.js';
-import { BusLeases, LEASE_ENDED } from './dbus-leases.js';
+import { BusLeases } from './dbus-leases.js';
 import { ApiError } from './errors.js';
 import type { Manager } from './manager.js';
 
@@ -101,13 +101,8 @@ export class DbusFrontend {
       for (const object of this.exported.values()) object.slots.delete(bus);
     });
     bus.addObjectManager(MANAGER_PATH);
-    const leases = new BusLeases(this.manager, bus, (destination, lease, reason) => {
-      const signal = {
-        path: MANAGER_PATH,
-        interface: MANAGER_INTERFACE,
-        member: LEASE_ENDED,
-        body: [lease, reason],
-      };
+    const leases = new BusLeases(this.manager, bus, (destination, member, body) => {
+      const signal = { path: MANAGER_PATH, interface: MANAGER_INTERFACE, member, body };
       bus.emitSignal(destination === null ? signal : { ...signal, destination });
     });
     bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, this.managerInterface(leases));
@@ -118,8 +113,10 @@ export class DbusFrontend {
 
   private managerInterface(leases: BusLeases): InterfaceDescription {
     const { manager } = this;
+    const { methods, signals } = leases.describe(answer);
     return {
       methods: {
+        ...methods,
         Describe: {
           out: 's',
           outNames: ['json'],
@@ -159,31 +156,6 @@ export class DbusFrontend {
           outNames: ['png', 'json'],
           handler: ([output], caller) => answer(() => this.screenshot(caller, text(output))),
         },
-        TakeLease: {
-          in: 's',
-          inNames: ['lease'],
-          out: 'hs',
-          outNames: ['fd', 'json'],
-          handler: ([lease], caller) => answer(() => leases.take(caller, text(lease))),
-        },
-        ReleaseLease: {
-          in: 's',
-          inNames: ['lease'],
-          handler: ([lease], caller) =>
-            answer(async () => {
-              await leases.release(caller, text(lease));
-              return [];
-            }),
-        },
-        RevokeLease: {
-          in: 'ss',
-          inNames: ['lease', 'reason'],
-          handler: ([lease, reason], caller) =>
-            answer(async () => {
-              await manager.revokeLease(caller, text(lease), text(reason));
-              return [];
-            }),
-        },
         Records: {
           in: 's',
           inNames: ['guest'],
@@ -198,7 +170,7 @@ export class DbusFrontend {
       },
       signals: {
         Changed: { signature: 's', names: ['what'] },
-        [LEASE_ENDED]: { signature: 'ss', names: ['lease', 'reason'] },
+        ...signals,
       },
     };
   }

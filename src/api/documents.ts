@@ -109,6 +109,12 @@ export interface LeaseDocument {
   name: string;
   /** `kept`: its lessee is gone, and its last frame stays. */
   state: 'free' | 'leased' | 'kept';
+  /** Its lessee was told that it will be over. */
+  ending: { reason: string; inMs: number } | null;
+  /** True while the daemon is not DRM master, so that nothing can be committed. */
+  suspended: boolean;
+  /** Who waits for it, in their order, and what they were told is in the way. */
+  waiting: { pid: number; uid: number; waitedMs: number; why: string }[];
   /** As configured while it is free, else connector names. */
   outputs: string[];
   card: string | null;
@@ -122,6 +128,30 @@ export interface LeaseDocument {
   connectors: number[];
   /** Primary plane of the first output, its others, and so on. */
   planes: number[];
+}
+
+/** How a lease is asked for; every member is optional. */
+export interface TakeLeaseRequest {
+  /** Wait where somebody else has it, or a connector of it is not there. */
+  wait?: boolean;
+  /** How long at most; without it: for as long as the caller waits. */
+  timeoutMs?: number;
+  /** Take it over from its lessee, where the lease permits that; the caller waits while that is given notice. */
+  transfer?: boolean;
+  /** What its lessee is told then. */
+  reason?: string;
+}
+
+/** How a lease is taken from its lessee; every member is optional. */
+export interface EndLeaseRequest {
+  reason?: string;
+  /** From the notice to the end; without it, as configured. */
+  noticeMs?: number;
+}
+
+export interface TransferLeaseRequest extends EndLeaseRequest {
+  /** The process that gets it, of those that wait; without it, the first of them. */
+  to?: number;
 }
 
 export interface StatusDocument {

@@ -7,7 +7,11 @@ import { AssignError, type GuestManager } from '../guests/manager.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
 import { takeScreenshot } from '../kms/screenshot.js';
-import { type Grant, type LeaseBroker, LeaseError, type Lessee } from '../leases/broker.js';
+import type { LeaseBroker, LeaseRequest } from '../leases/broker.js';
+import { LeaseError } from '../leases/errors.js';
+import type { Lessee } from '../leases/held.js';
+import type { Grant } from '../leases/holdings.js';
+import type { EndRequest } from '../leases/notice.js';
 import type { Fd } from '../native/base.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
@@ -83,19 +87,29 @@ export class Manager extends EventEmitter<ManagerEvents> {
     await this.change(caller, 'attach', { guest, kind: 'qemu' }, () => this.attachTo('qemu', guest, socket));
   }
 
-  /** `ended`: the lease was taken from the caller, and why. `release` is for the end of the caller's connection. */
-  async takeLease(
+  /** `release` is for the end of the caller's connection, and for the end of its waiting. */
+  takeLease(
     { pid, uid, gid }: Caller,
     name: string,
-    ended: (reason: string) => void,
-  ): Promise<Grant & { release(crashed: boolean): Promise<void> }> {
+    request: LeaseRequest,
+  ): { granted: Promise<Grant>; release(crashed: boolean): Promise<void> } {
     const who: Lessee = { pid, uid, gid };
-    const grant = await refusable(this.leases.take(name, who, ended));
-    return { ...grant, release: (crashed) => this.leases.release(name, who, crashed) };
+    return {
+      granted: refusable(this.leases.take(name, who, request)),
+      release: (crashed) => this.leases.release(name, who, crashed),
+    };
   }
 
-  async revokeLease({ pid, uid, gid }: Caller, name: string, reason: string): Promise<void> {
-    await refusable(this.leases.revoke(name, { pid, uid, gid }, reason));
+  async revokeLease({ pid, uid, gid }: Caller, name: string, request: EndRequest): Promise<void> {
+    await refusable(this.leases.revoke(name, { pid, uid, gid }, request));
+  }
+
+  async transferLease(
+    { pid, uid, gid }: Caller,
+    name: string,
+    request: EndRequest & { to?: number },
+  ): Promise<void> {
+    await refusable(this.leases.transfer(name, { pid, uid, gid }, request));
   }
 
   async screenshot(caller: Caller, name: string): Promise<{ png: Uint8Array; document: ScreenshotDocument }> {

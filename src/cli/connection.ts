@@ -1,7 +1,15 @@
 /** The daemon's control API as scanoutctl sees it: one object of the bus, documents in and out, errors for people. */
 import { fstatSync, readSync, statSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
-import type { AssignRequest, LeaseDocument, ScreenshotDocument, StatusDocument } from '../api/documents.js';
+import type {
+  AssignRequest,
+  EndLeaseRequest,
+  LeaseDocument,
+  ScreenshotDocument,
+  StatusDocument,
+  TakeLeaseRequest,
+  TransferLeaseRequest,
+} from '../api/documents.js';
 import type { Fd } from '../native/base.js';
 import { CliError, EXIT } from './errors.js';
 
@@ -13,9 +21,12 @@ export interface Connection {
   attachQemu(guest: string, socket: Fd): Promise<void>;
   screenshot(output: string): Promise<{ png: Buffer; document: ScreenshotDocument }>;
   /** The lease (the caller's) lasts until it is released, revoked, or the connection ends. */
-  takeLease(name: string): Promise<{ fd: Fd; document: LeaseDocument }>;
+  takeLease(name: string, request: TakeLeaseRequest): Promise<{ fd: Fd; document: LeaseDocument }>;
+  /** `notice`: a lease of this connection will be over in so many milliseconds. */
+  onLeaseNotice(notice: (lease: string, reason: string, ms: number) => void): void;
   releaseLease(name: string): Promise<void>;
-  revokeLease(name: string, reason: string): Promise<void>;
+  revokeLease(name: string, request: EndLeaseRequest): Promise<void>;
+  transferLease(name: string, request: TransferLeaseRequest): Promise<void>;
   close(): void;
 }
 
@@ -30,7 +41,12 @@ export interface BusClient {
     member: string;
     signature: string;
     body: unknown[];
+    timeoutMs?: number;
   }): Promise<unknown[]>;
+  subscribe(
+    match: { path: string; interface: string; member: string },
+    handler: (signal: { body: unknown[] }) => void,
+  ): unknown;
   close(): void;
 }
 
@@ -67,13 +83,20 @@ export async function connect(target: BusTarget): Promise<Connection> {
 /** The API over a client of the bus. */
 export function connectionOver(client: BusClient, target: BusTarget): Connection {
   const destination = target.kind === 'system' ? { destination: SERVICE } : {};
-  const call = async (member: string, signature: string, ...body: unknown[]): Promise<unknown[]> => {
+  const ask = async (
+    member: string,
+    signature: string,
+    body: unknown[],
+    more: { timeoutMs?: number } = {},
+  ): Promise<unknown[]> => {
+    const address = { ...destination, path: OBJECT, interface: MANAGER };
     try {
-      return await client.call({ ...destination, path: OBJECT, interface: MANAGER, member, signature, body });
+      return await client.call({ ...address, member, signature, body, ...more });
     } catch (error) {
       throw explain(error, target);
     }
   };
+  const call = (member: string, signature: string, ...body: unknown[]) => ask(member, signature, body);
   return {
     describe: async () => parseDocument((await call('Describe', ''))[0]),
     assign: async (guest, request) => {
@@ -90,17 +113,28 @@ export function connectionOver(client: BusClient, target: BusTarget): Connection
       const png = readDescriptor(fd);
       return { png, document: parseDocument(text) };
     },
-    takeLease: async (name) => {
-      const [fd, text] = await call('TakeLease', 's', name);
+    takeLease: async (name, request) => {
+      // The daemon says when the waiting is over.
+      const more = request.wait || request.transfer ? { timeoutMs: Number.POSITIVE_INFINITY } : {};
+      const [fd, text] = await ask('TakeLease', 'ss', [name, JSON.stringify(request)], more);
       if (!isFd(fd))
         throw new CliError(EXIT.refused, 'the daemon answered without a lease', 'Its log may say why.');
       return { fd, document: parseDocument(text) };
     },
+    onLeaseNotice: (notice) => {
+      client.subscribe({ path: OBJECT, interface: MANAGER, member: 'LeaseNotice' }, ({ body }) => {
+        const [lease, reason, ms] = body;
+        notice(String(lease), String(reason), Number(ms));
+      });
+    },
     releaseLease: async (name) => {
       await call('ReleaseLease', 's', name);
     },
-    revokeLease: async (name, reason) => {
-      await call('RevokeLease', 'ss', name, reason);
+    revokeLease: async (name, request) => {
+      await call('RevokeLease', 'ss', name, JSON.stringify(request));
+    },
+    transferLease: async (name, request) => {
+      await call('TransferLease', 'ss', name, JSON.stringify(request));
     },
     close: () => client.close(),
   };

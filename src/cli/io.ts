@@ -5,7 +5,7 @@ import { isatty } from 'node:tty';
 import type { Fd } from '../native/base.js';
 import { type BusTarget, type Connection, connect } from './connection.js';
 import type { ProgramIo } from './guest-run.js';
-import { type LeaseStart, runWithLease } from './lease-run.js';
+import { type LeaseStart, type OnNotice, runWithLease } from './lease-run.js';
 import { ended, type TopTerminal } from './top.js';
 
 export interface Io {
@@ -20,8 +20,13 @@ export interface Io {
   /** Throws the system's error. */
   writeFile(path: string, data: Buffer): void;
   terminal: TopTerminal;
-  /** Runs a program that inherits the lease, to its end; gives its exit status. Throws CliError. */
-  runWithLease(start: LeaseStart, lease: Fd): Promise<number>;
+  /** See lease-run.ts. Throws CliError. */
+  runWithLease(
+    start: LeaseStart,
+    lease: Fd,
+    onNotice: OnNotice,
+    signal: NodeJS.Signals | null,
+  ): Promise<number>;
   programs: ProgramIo;
 }
 

@@ -1,9 +1,10 @@
 /** The commands of scanoutctl for leases. */
 import type { Command } from 'commander';
+import type { EndLeaseRequest, TakeLeaseRequest } from '../api/documents.js';
 import { command, type ExitWith, find, type JsonOption, print, type WithDaemon } from './commands.js';
 import { CliError, EXIT } from './errors.js';
 import type { Io } from './io.js';
-import { planLeaseRun } from './lease-run.js';
+import { type OnNotice, parseNoticeSignal, planLeaseRun } from './lease-run.js';
 import { formatLeases } from './text.js';
 
 export function addLeaseCommands(program: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWith): void {
@@ -15,40 +16,133 @@ export function addLeaseCommands(program: Command, io: Io, withDaemon: WithDaemo
     print(io, options, leases, () => formatLeases(leases, { color: io.color }));
   });
   const lease = program.command('lease').description('lease outputs to programs that drive them themselves');
+  addRun(lease, io, withDaemon, exitWith);
+  addRevoke(lease, io, withDaemon);
+  addTransfer(lease, io, withDaemon);
+}
+
+interface TakeOptions extends JsonOption {
+  wait?: string | true;
+  transfer?: true;
+  reason?: string;
+}
+
+function takeRequest({ wait, transfer, reason }: TakeOptions): TakeLeaseRequest {
+  const timeoutMs = typeof wait === 'string' ? milliseconds(wait, '--wait') : undefined;
+  return {
+    ...(wait === undefined ? {} : { wait: true }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(transfer === undefined ? {} : { transfer }),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+function milliseconds(text: string, option: string): number {
+  if (/^[0-9]{1,8}$/.test(text)) return Number(text);
+  throw new CliError(EXIT.usage, `${option} ${text}: not a number of milliseconds`, 'Such as 5000.');
+}
+
+function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWith): void {
   command(lease, 'run', 'run a program that inherits a lease, which lasts as long as it', [
     [
       'scanoutctl lease run desk -- flutter-pi --drm-fd {fd} app',
       'the number of the descriptor in an argument',
     ],
     ['scanoutctl lease run desk --fd-env SLINT_DRM_LEASE_FD -- demo', 'in a variable of that name'],
+    ['scanoutctl lease run desk --wait -- demo', 'when whoever has it is done with it'],
   ])
-    .argument('<lease>', 'name of a [[lease]]')
+    .argument('<lease>', 'name of a [[lease]], or the connector of one that has no other')
     .argument('<program...>', 'the program and its arguments, after --')
     .option('--fd-env <name>', 'variable that has the number of the descriptor', 'SCANOUTD_LEASE_FD')
-    .action(async (name: string, words: string[], options: JsonOption & { fdEnv: string }) => {
-      if (options.json === true) {
-        throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
-      }
-      const start = planLeaseRun(words, name, options.fdEnv);
-      await withDaemon(async (daemon) => {
-        const { fd } = await daemon.takeLease(name);
-        try {
-          exitWith(await io.runWithLease(start, fd));
-        } finally {
-          fd.close();
-          // One that was revoked meanwhile is not ours to give back.
-          await daemon.releaseLease(name).catch(() => {});
+    .option('--wait [ms]', 'wait where somebody else has it, or its connector is not there; at most so long')
+    .option('--transfer', 'take it over from its lessee, where the lease permits that')
+    .option('--reason <text>', 'what its lessee is told then')
+    .option(
+      '--notice-signal <name>',
+      'what the program gets when the lease is about to be taken; or none',
+      'TERM',
+    )
+    .action(
+      async (
+        name: string,
+        words: string[],
+        options: TakeOptions & { fdEnv: string; noticeSignal: string },
+      ) => {
+        if (options.json === true) {
+          throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
         }
-      });
-    });
-  command(lease, 'revoke', 'take a lease from whoever has it', [
+        const start = planLeaseRun(words, name, options.fdEnv);
+        const signal = parseNoticeSignal(options.noticeSignal);
+        const request = takeRequest(options);
+        await withDaemon(async (daemon) => {
+          let told = () => {};
+          daemon.onLeaseNotice((_lease, reason, ms) => {
+            io.error(`scanoutctl: lease ${name} ends in ${ms} ms: ${reason}\n`);
+            told();
+          });
+          const { fd, document } = await daemon.takeLease(name, request);
+          const onNotice: OnNotice = (tell) => {
+            told = tell;
+          };
+          try {
+            exitWith(await io.runWithLease(start, fd, onNotice, signal));
+          } finally {
+            fd.close();
+            // One that was revoked meanwhile is not ours to give back.
+            await daemon.releaseLease(document.name).catch(() => {});
+          }
+        });
+      },
+    );
+}
+
+interface EndOptions extends JsonOption {
+  reason: string;
+  notice?: string;
+}
+
+function endRequest({ reason, notice }: EndOptions): EndLeaseRequest {
+  return { reason, ...(notice === undefined ? {} : { noticeMs: milliseconds(notice, '--notice') }) };
+}
+
+function addRevoke(lease: Command, io: Io, withDaemon: WithDaemon): void {
+  command(lease, 'revoke', 'take a lease from whoever has it; who waits for it gets it', [
     ['scanoutctl lease revoke desk --reason "the room is closed"', "its outputs are the daemon's again"],
+    ['scanoutctl lease revoke desk --notice 0', 'at once'],
   ])
     .argument('<lease>', 'name of a [[lease]]')
     .option('--reason <text>', 'what its lessee is told, and the log', 'revoked by an administrator')
-    .action(async (name: string, options: JsonOption & { reason: string }) => {
+    .option('--notice <ms>', 'how long its lessee has to give it back; as configured without this')
+    .action(async (name: string, options: EndOptions) => {
       const { leases } = await withDaemon(async (daemon) => {
-        await daemon.revokeLease(name, options.reason);
+        await daemon.revokeLease(name, endRequest(options));
+        return daemon.describe();
+      });
+      print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));
+    });
+}
+
+function addTransfer(lease: Command, io: Io, withDaemon: WithDaemon): void {
+  command(lease, 'transfer', 'hand a lease on to who waits for it, with no moment without a picture', [
+    ['scanoutctl lease transfer desk', 'to the first who waits'],
+    ['scanoutctl lease transfer desk --to 4711', 'to that process'],
+  ])
+    .argument('<lease>', 'name of a [[lease]]')
+    .option('--to <pid>', 'the process that gets it, of those that wait')
+    .option('--reason <text>', 'what its lessee is told, and the log', 'transferred by an administrator')
+    .option('--notice <ms>', 'how long its lessee has to give it back; as configured without this')
+    .action(async (name: string, options: EndOptions & { to?: string }) => {
+      const { to } = options;
+      if (to !== undefined && !/^[1-9][0-9]{0,9}$/.test(to)) {
+        throw new CliError(
+          EXIT.usage,
+          `--to ${to}: not the number of a process`,
+          '`scanoutctl leases` shows who waits.',
+        );
+      }
+      const { leases } = await withDaemon(async (daemon) => {
+        const request = { ...endRequest(options), ...(to === undefined ? {} : { to: Number(to) }) };
+        await daemon.transferLease(name, request);
         return daemon.describe();
       });
       print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));

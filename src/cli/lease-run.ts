@@ -13,6 +13,17 @@ export interface LeaseStart {
   environment: Record<string, string>;
 }
 
+/** The daemon will take the lease soon: `told` is called with every notice. */
+export type OnNotice = (told: () => void) => void;
+
+/** Throws CliError. Null: none is sent. */
+export function parseNoticeSignal(name: string): NodeJS.Signals | null {
+  if (name === 'none') return null;
+  const full = name.startsWith('SIG') ? name : `SIG${name}`;
+  if (full in constants.signals) return full as NodeJS.Signals;
+  throw new CliError(EXIT.usage, `no signal "${name}"`, 'Such as TERM or USR1; "none" sends nothing.');
+}
+
 /** `{fd}` in the arguments is the number of the descriptor, which the variable `variable` has as well. */
 export function planLeaseRun(command: readonly string[], lease: string, variable: string): LeaseStart {
   return {
@@ -21,13 +32,22 @@ export function planLeaseRun(command: readonly string[], lease: string, variable
   };
 }
 
-/** Runs it to its end and gives its exit status, 128 and the signal's number for one that was killed. Throws CliError. */
-export async function runWithLease({ argv, environment }: LeaseStart, fd: Fd): Promise<number> {
+/**
+ * Runs it to its end and gives its exit status, 128 and the signal's number for one that was killed. It gets `signal` with
+ * every notice. Throws CliError.
+ */
+export async function runWithLease(
+  { argv, environment }: LeaseStart,
+  fd: Fd,
+  onNotice: OnNotice = () => {},
+  signal: NodeJS.Signals | null = null,
+): Promise<number> {
   const [program = '', ...args] = argv;
   const child = spawn(program, args, {
     env: { ...process.env, ...environment },
     stdio: ['inherit', 'inherit', 'inherit', fd.number],
   });
+  if (signal !== null) onNotice(() => void child.kill(signal));
   const forward = (signal: NodeJS.Signals) => void child.kill(signal);
   for (const signal of FORWARDED) process.on(signal, forward);
   try {

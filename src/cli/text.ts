@@ -106,9 +106,9 @@ export function formatLeases(leases: readonly LeaseDocument[], style: Style): st
   if (leases.length === 0) {
     return 'No lease. The configuration names them: [[lease]]; see docs/leases.md.\n';
   }
-  const rows = leases.map(({ name, state, outputs, card, pid, uid, heldMs, planes }) => [
+  const rows = leases.map(({ name, state, suspended, outputs, card, pid, uid, heldMs, planes }) => [
     plain(name),
-    state,
+    suspended ? 'suspended' : state,
     outputs.map(plain).join(', '),
     card ?? '-',
     pid === null ? '-' : String(pid),
@@ -116,7 +116,18 @@ export function formatLeases(leases: readonly LeaseDocument[], style: Style): st
     state === 'free' ? '-' : formatDuration(heldMs),
     planes.length === 0 ? '-' : planes.join(' '),
   ]);
-  return formatTable(['LEASE', 'STATE', 'OUTPUTS', 'CARD', 'PROCESS', 'UID', 'SINCE', 'PLANES'], rows, style);
+  const head = ['LEASE', 'STATE', 'OUTPUTS', 'CARD', 'PROCESS', 'UID', 'SINCE', 'PLANES'];
+  return formatTable(head, rows, style) + leases.flatMap(notesOfLease).join('');
+}
+
+function notesOfLease({ name, ending, waiting }: LeaseDocument): string[] {
+  const ends =
+    ending === null ? [] : [`${plain(name)}: ends in ${ending.inMs} ms: ${plain(ending.reason)}\n`];
+  const waits = waiting.map(
+    ({ pid, uid, waitedMs, why }) =>
+      `${plain(name)}: process ${pid}, uid ${uid}, waits since ${formatDuration(waitedMs)}: ${plain(why)}\n`,
+  );
+  return [...ends, ...waits];
 }
 
 /** One guest with everything that is known of it. */

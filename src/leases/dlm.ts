@@ -15,7 +15,9 @@ import type { DaemonConfig, LeaseConfig } from '../config/config.js';
 import { type Fd, isSystemError, lockFile } from '../native/base.js';
 import { type SeqPacket, SeqPacketServer } from '../native/seqpacket.js';
 import type { Logger } from '../service/log.js';
-import { type LeaseBroker, LeaseError, type Lessee } from './broker.js';
+import type { LeaseBroker } from './broker.js';
+import { LeaseError } from './errors.js';
+import type { Lessee } from './held.js';
 
 /** As the C enumeration on the wire, in the machine's byte order. */
 const GET_LEASE = 0;
@@ -36,18 +38,21 @@ export class DlmFrontend {
   /** Serves a socket for each lease; one that cannot be had is no reason to leave the others without. */
   configure(leases: readonly LeaseConfig[], daemon: DaemonConfig): void {
     const directory = daemon.dlmDirectory;
-    const names = directory === null ? [] : leases.map(({ name }) => name);
+    const served = directory === null ? [] : leases;
     for (const [name, port] of [...this.ports]) {
-      if (names.includes(name)) continue;
+      if (served.some((lease) => lease.name === name)) continue;
       port.close();
       this.ports.delete(name);
     }
-    for (const name of names) {
-      if (this.ports.has(name)) continue;
+    for (const lease of served) {
+      const { name } = lease;
+      const known = this.ports.get(name);
+      if (known !== undefined) known.transfer = lease.transfer;
+      if (known !== undefined) continue;
       const path = `${directory}/${name}`;
       try {
         mkdirSync(directory ?? '', { recursive: true });
-        this.ports.set(name, new DlmPort(name, path, daemon, this.broker, this.log));
+        this.ports.set(name, new DlmPort(lease, path, daemon, this.broker, this.log));
       } catch (error) {
         if (!isSystemError(error) && !(error instanceof Error && 'code' in error)) throw error;
         const who = isSystemError(error, 'EAGAIN') ? ': another lease manager serves it' : '';
@@ -64,18 +69,23 @@ export class DlmFrontend {
 
 /** The socket of one lease. */
 class DlmPort {
+  /** Who asks takes it over from who has it, as with drm-lease-manager's `-t`. */
+  transfer: boolean;
+  private readonly lease: string;
   private readonly lock: Fd;
   private readonly server: SeqPacketServer;
   private readonly clients = new Set<SeqPacket>();
 
   /** Throws a SystemError. */
   constructor(
-    private readonly lease: string,
+    { name: lease, transfer }: LeaseConfig,
     path: string,
     { guestSocketMode, guestSocketGroup }: DaemonConfig,
     private readonly broker: Pick<LeaseBroker, 'take' | 'release'>,
     private readonly log: Logger,
   ) {
+    this.lease = lease;
+    this.transfer = transfer;
     this.lock = lockFile(`${path}.lock`);
     try {
       this.server = SeqPacketServer.listen(path, {
@@ -100,6 +110,7 @@ class DlmPort {
     this.clients.add(connection);
     const { pid, uid, gid } = connection.peerCredentials();
     const client = new DlmClient(this.lease, connection, { pid, uid, gid }, this.broker, this.log);
+    client.transfer = () => this.transfer;
     connection.onMessage = (data, fds, flags) => {
       for (const fd of fds) fd.close();
       client.receive(flags.truncated || flags.controlTruncated ? null : data);
@@ -121,6 +132,7 @@ class DlmPort {
 
 class DlmClient {
   closed: () => void = () => {};
+  transfer: () => boolean = () => false;
   private state: 'idle' | 'asking' | 'holding' | 'over' = 'idle';
 
   constructor(
@@ -149,11 +161,12 @@ class DlmClient {
   private async take(): Promise<void> {
     this.state = 'asking';
     try {
-      const { fd } = await this.broker.take(this.lease, this.who, () => this.hangUp());
+      // Its protocol lets it wait for the answer, and has no word for a notice.
+      const request = { ended: () => this.hangUp(), wait: true, transfer: this.transfer() };
+      const { fd } = await this.broker.take(this.lease, this.who, request);
       try {
-        // It may have gone meanwhile, or said that it wants it no more.
-        if (this.over) void this.broker.release(this.lease, this.who, false);
-        else this.grant(fd);
+        // It may have gone meanwhile, or said that it wants it no more: then it is given up already.
+        if (!this.over) this.grant(fd);
       } finally {
         fd.close();
       }
@@ -179,9 +192,10 @@ class DlmClient {
   }
 
   private giveUp(crashed: boolean): void {
-    const held = this.state === 'holding';
+    const { state } = this;
     this.state = 'over';
-    if (held) void this.broker.release(this.lease, this.who, crashed);
+    if (state === 'asking' || state === 'holding')
+      void this.broker.release(this.lease, this.who, crashed && state === 'holding');
   }
 
   /** Denied or revoked: the protocol has no other word for it. */

@@ -15,8 +15,10 @@ import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
+import { type FormerLeases, stateOf } from '../leases/adopt.js';
 import { LeaseBroker } from '../leases/broker.js';
 import { DlmFrontend } from '../leases/dlm.js';
+import { LeaseKeeper } from '../leases/keeper.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
@@ -48,6 +50,7 @@ export class Daemon {
   private readonly guests: GuestManager;
   private readonly leases: LeaseBroker;
   private readonly dlm: DlmFrontend;
+  private readonly keeper: LeaseKeeper;
   private readonly manager: Manager;
   private readonly log: Logger;
   private readonly watchdog: Watchdog;
@@ -69,9 +72,11 @@ export class Daemon {
       this.manager.emit('changed', 'guests'),
     );
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
-    this.leases = new LeaseBroker(this.cards, this.config, logs, () =>
-      this.manager.emit('changed', 'leases'),
-    );
+    this.keeper = new LeaseKeeper(this.store, logs.module('leases'));
+    this.leases = new LeaseBroker(this.cards, this.config, logs, () => {
+      this.keeper.update(stateOf(this.leases.holdings.list()));
+      this.manager.emit('changed', 'leases');
+    });
     this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
     this.manager = new Manager(
       VERSION,
@@ -91,12 +96,18 @@ export class Daemon {
   /** Lights the outputs, then lets guests and callers in, then says READY. Throws a StartError. */
   async start(): Promise<void> {
     notify('STATUS=Lighting outputs');
-    this.openCards();
+    const former = this.keeper.claim();
+    this.openCards(former);
     this.udev = new UdevMonitor({
       subsystems: ['drm'],
       onEvents: (events, { overflow }) => this.onUevents(events, overflow),
     });
-    for (const card of this.cards) await card.rescan(true);
+    for (const lease of former.leases) await this.leases.adopt(lease);
+    for (const card of this.cards) {
+      await card.rescan(true);
+      card.device.forgetFormer();
+      await this.leases.reconcile(card);
+    }
     // Under systemd it is there (RuntimeDirectory=); started by hand it may not be.
     mkdirSync(dirname(this.config.daemon.busSocket), { recursive: true });
     for (const kind of this.kinds) await kind.start(this.config);
@@ -124,11 +135,12 @@ export class Daemon {
     );
   }
 
-  private openCards(): void {
+  private openCards(former: FormerLeases): void {
     const problems: string[] = [];
     for (const path of this.candidates()) {
       try {
-        const device = openCardDevice(path);
+        const device = openCardDevice(path, former.cards.get(path));
+        former.cards.delete(path);
         if (device === null || !this.wants(path, device.driver)) {
           device?.close();
           continue;
@@ -144,6 +156,7 @@ export class Daemon {
         this.log.error({ card: path, err: error }, 'card not taken');
       }
     }
+    for (const fd of former.cards.values()) fd.close();
     if (this.cards.length > 0) return;
     const why = problems.length > 0 ? problems.join('; ') : 'there is none with outputs';
     throw new StartError(`no card could be taken: ${why}`);
@@ -170,10 +183,14 @@ export class Daemon {
       {
         changed: () => {
           this.manager.emit('changed', 'outputs');
+          this.leases.serve();
           void this.guests.settleAll();
         },
         guestOf: (stream) => this.guests.guestOfStream(stream, card),
-        gone: () => this.log.error({ card: device.path }, 'the card is gone'),
+        gone: () => {
+          this.log.error({ card: device.path }, 'the card is gone');
+          void this.leases.cardGone(card);
+        },
       },
       this.logs.module('kms'),
     );
@@ -186,7 +203,10 @@ export class Daemon {
       const concerned = overflow || events.some(({ devnode }) => devnode === null || devnode === card.path);
       if (!concerned) continue;
       this.log.debug({ card: card.path, overflow, actions: events.map(({ action }) => action) }, 'uevents');
-      void card.rescan();
+      // One that only tells of a lessee's end (LEASE=1) says nothing of connectors.
+      const ofLeases = !overflow && events.every(({ properties }) => properties.LEASE === '1');
+      if (!ofLeases) void card.rescan();
+      void this.leases.reconcile(card);
     }
   }
 
@@ -235,7 +255,7 @@ export class Daemon {
     if (this.drain !== null) clearInterval(this.drain);
     this.udev?.close();
     this.dlm.stop();
-    const left = Promise.all([this.leases.stop(), ...this.kinds.map((kind) => kind.stop())]);
+    const left = Promise.all([this.leases.stop(this.store.kept), ...this.kinds.map((kind) => kind.stop())]);
     // What a card that is gone or stuck does not give back, its engine does when it is closed.
     await Promise.race([left, sleep(LEAVE_MS, undefined, { ref: false })]);
     await this.bus?.stop();

@@ -18,6 +18,7 @@ function client(answer: unknown[]): BusClient & { calls: unknown[] } {
       calls.push(call);
       return answer;
     },
+    subscribe: (match) => calls.push(match),
     close: () => {},
   };
 }

@@ -25,6 +25,7 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     }
     return result;
   };
+  let tellNotice: (lease: string, reason: string, ms: number) => void = () => {};
   const connection: Connection = {
     describe: () => act(change.status ?? status(), 'describe'),
     assign: (guest: string, request: AssignRequest) => act(undefined, 'assign', guest, request),
@@ -35,12 +36,16 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       const document = { output, width: 64, height: 48, how: 'writeback' as const, frames };
       return act({ png: Buffer.from('PNG'), document }, 'screenshot', output);
     },
-    takeLease: (name) => {
+    takeLease: (name, request) => {
       const fd = { close: () => calls.push(['closeLease']) } as unknown as Fd;
-      return act({ fd, document: leased({ name }) }, 'takeLease', name);
+      return act({ fd, document: leased({ name }) }, 'takeLease', name, request);
+    },
+    onLeaseNotice: (notice) => {
+      tellNotice = notice;
     },
     releaseLease: (name) => act(undefined, 'releaseLease', name),
-    revokeLease: (name, reason) => act(undefined, 'revokeLease', name, reason),
+    revokeLease: (name, request) => act(undefined, 'revokeLease', name, request),
+    transferLease: (name, request) => act(undefined, 'transferLease', name, request),
     close: () => calls.push(['close']),
   };
   return {
@@ -65,8 +70,10 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       calls.push(['openQemuDisplay', monitor]);
       return { close: () => calls.push(['closeSocket']) } as unknown as Fd;
     },
-    runWithLease: async (start) => {
+    runWithLease: async (start, _fd, onNotice, signal) => {
       calls.push(['runWithLease', start.argv, start.environment]);
+      onNotice(() => calls.push(['told', signal]));
+      tellNotice('desk', 'closing', 500);
       if (start.argv[0] === 'absent') throw new CliError(EXIT.config, 'cannot start absent', '');
       return 7;
     },
@@ -271,27 +278,41 @@ test('a file that cannot be written is an error', async () => {
 
 test('a program is run with a lease, and its status is that of scanoutctl', async () => {
   const io = world();
-  const words = ['--fd-env', 'FD', 'desk', '--', 'Xorg', '-masterfd={fd}', '--json'];
+  const words = ['--fd-env', 'FD', '--wait', '50', 'desk', '--', 'Xorg', '-masterfd={fd}', '--json'];
   assert.equal(await run(['lease', 'run', ...words], io), 7);
   assert.deepEqual(io.calls.slice(1), [
-    ['takeLease', 'desk'],
+    ['takeLease', 'desk', { wait: true, timeoutMs: 50 }],
     ['runWithLease', ['Xorg', '-masterfd=3', '--json'], { FD: '3', SCANOUTD_LEASE: 'desk' }],
+    ['told', 'SIGTERM'],
     ['closeLease'],
     ['releaseLease', 'desk'],
     ['close'],
   ]);
+  assert.match(io.stderr, /^scanoutctl: lease desk ends in 500 ms: closing$/m);
+  assert.equal(await run(['lease', 'run', '--notice-signal', 'NONSENSE', 'desk', '--', 'x'], io), EXIT.usage);
 });
 
 test('leases: a table, a document, and one that is revoked', async () => {
-  const leases = [leased(), leased({ name: 'wall', state: 'free', pid: null, uid: null, planes: [] })];
+  const waiting = [{ pid: 99, uid: 5, waitedMs: 2000, why: 'it is held' }];
+  const ending = { reason: 'closed', inMs: 700 };
+  const leases = [
+    leased({ waiting, ending }),
+    leased({ name: 'wall', state: 'free', pid: null, uid: null, planes: [] }),
+  ];
   const io = world({ status: { ...status(), leases } });
   assert.equal(await run(['leases'], io), EXIT.ok);
   assert.match(io.stdout, /^desk +leased +DP-2 +\/dev\/dri\/card0 +812 +1000 +1 min +34 38$/m);
   assert.match(io.stdout, /^wall +free /m);
+  assert.match(io.stdout, /^desk: ends in 700 ms: closed$/m);
+  assert.match(io.stdout, /^desk: process 99, uid 5, waits since 2 s: it is held$/m);
   io.stdout = '';
   assert.equal(await run(['lease', 'revoke', 'desk', '--reason', 'closed', '--json'], io), EXIT.ok);
-  assert.deepEqual(io.calls.at(-3), ['revokeLease', 'desk', 'closed']);
+  assert.deepEqual(io.calls.at(-3), ['revokeLease', 'desk', { reason: 'closed' }]);
   assert.deepEqual(JSON.parse(io.stdout), leases[0]);
+  const transfer = ['lease', 'transfer', 'desk', '--to', '99', '--notice', '0', '--reason', 'shift'];
+  assert.equal(await run(transfer, io), EXIT.ok);
+  assert.deepEqual(io.calls.at(-3), ['transferLease', 'desk', { reason: 'shift', noticeMs: 0, to: 99 }]);
+  assert.equal(await run(['lease', 'transfer', 'desk', '--to', 'me'], io), EXIT.usage);
 });
 
 test('a lease is given back when the program cannot be started', async () => {

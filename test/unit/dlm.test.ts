@@ -5,8 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { DaemonConfig, LeaseConfig } from '../../src/config/config.js';
-import { type Grant, LeaseError, type Lessee } from '../../src/leases/broker.js';
+import type { LeaseRequest } from '../../src/leases/broker.js';
 import { DlmFrontend } from '../../src/leases/dlm.js';
+import { LeaseError } from '../../src/leases/errors.js';
+import type { Lessee } from '../../src/leases/held.js';
+import type { Grant } from '../../src/leases/holdings.js';
 import { createMemfd, type Fd, lockFile } from '../../src/native/base.js';
 import { SeqPacket } from '../../src/native/seqpacket.js';
 import type { Logger } from '../../src/service/log.js';
@@ -21,7 +24,7 @@ let holder: { who: Lessee; ended: (reason: string) => void } | null;
 let told: string[];
 
 const broker = {
-  async take(name: string, who: Lessee, ended: (reason: string) => void): Promise<Grant> {
+  async take(name: string, who: Lessee, { ended }: LeaseRequest): Promise<Grant> {
     calls.push(['take', name]);
     if (holder !== null) throw new LeaseError('Busy', 'held');
     holder = { who, ended };
@@ -39,6 +42,10 @@ const lease = (name: string): LeaseConfig => ({
   overlays: 0,
   cursor: true,
   onCrash: 'clear',
+  queue: 0,
+  transfer: false,
+  noticeMs: 0,
+  units: null,
   uids: null,
   gids: null,
 });
