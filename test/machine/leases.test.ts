@@ -5,18 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { LeaseDocument } from '../../src/api/documents.js';
-import { type Fd, isSystemError } from '../../src/native/base.js';
-import { Bus } from '../../src/native/bus.js';
-import { SeqPacket } from '../../src/native/seqpacket.js';
+import { isSystemError } from '../../src/native/base.js';
 import { ctl } from './inside/ctl.js';
 import { TestDaemon } from './inside/daemon.js';
 import { Example } from './inside/example.js';
 import { GuestProcess } from './inside/guest-process.js';
-import { Lessee, plainPicture } from './inside/lessee.js';
+import { DlmClient, Holder } from './inside/lease-holders.js';
+import { plainPicture } from './inside/lessee.js';
 import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
-const MANAGER = { path: '/org/scanoutd1', interface: 'org.scanoutd1.Manager' } as const;
 const HERE = new URL('.', import.meta.url).pathname;
 const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
 const dlm = mkdtempSync(join(tmpdir(), 'dlm-'));
@@ -65,43 +63,8 @@ async function untilIdle(name: string): Promise<void> {
   );
 }
 
-/** A display server on the bus: a lease by a call, its end by a signal. */
-class Holder {
-  readonly ended: unknown[][] = [];
-
-  private constructor(
-    private readonly bus: Bus,
-    readonly lessee: Lessee,
-    readonly document: LeaseDocument,
-  ) {
-    bus.subscribe({ ...MANAGER, member: 'LeaseEnded' }, ({ body }) => this.ended.push(body));
-  }
-
-  static async take(name: string): Promise<Holder> {
-    const bus = await Bus.open(`unix:path=${join(daemon.directory, 'bus')}`);
-    try {
-      const [fd, json] = await bus.call({ ...MANAGER, member: 'TakeLease', signature: 's', body: [name] });
-      return new Holder(bus, new Lessee(fd as Fd), JSON.parse(json as string) as LeaseDocument);
-    } catch (error) {
-      bus.close();
-      throw error;
-    }
-  }
-
-  async release(name: string): Promise<void> {
-    await this.bus.call({ ...MANAGER, member: 'ReleaseLease', signature: 's', body: [name] });
-    this.vanish();
-  }
-
-  /** As at a crash. */
-  vanish(): void {
-    this.bus.close();
-    this.lessee.device.close();
-  }
-}
-
 async function refused(name: string, how: RegExp): Promise<void> {
-  await assert.rejects(Holder.take(name), (error: Error) => {
+  await assert.rejects(Holder.take(daemon, name), (error: Error) => {
     assert.match(error.message, how);
     return true;
   });
@@ -137,7 +100,7 @@ test('a program draws through a lease that it inherits, while a guest beside it 
 
 test('an output that is not enabled is lit for its lessee, and dark again', async () => {
   assert.equal((await daemon.output(wall)).lit, false);
-  const holder = await Holder.take('wall');
+  const holder = await Holder.take(daemon, 'wall');
   holder.lessee.show(GREEN);
   await assertSeen(daemon, wall, plainPicture(GREEN), 'the lessee');
   await holder.release('wall');
@@ -147,12 +110,12 @@ test('an output that is not enabled is lit for its lessee, and dark again', asyn
 });
 
 test("the last frame of a lessee that crashed stays until its successor's first", async () => {
-  const first = await Holder.take('wall');
+  const first = await Holder.take(daemon, 'wall');
   first.lessee.show(BLUE);
   first.vanish();
   await untilState('wall', 'kept');
   await assertSeen(daemon, wall, plainPicture(BLUE), 'what was kept');
-  const second = await Holder.take('wall');
+  const second = await Holder.take(daemon, 'wall');
   await assertSeen(daemon, wall, plainPicture(BLUE), 'still');
   second.lessee.show(RED);
   await assertSeen(daemon, wall, plainPicture(RED), 'the successor');
@@ -164,14 +127,17 @@ test("the last frame of a lessee that crashed stays until its successor's first"
 });
 
 test('one that is revoked is told why, and can draw no more', async () => {
-  const holder = await Holder.take('desk');
+  const holder = await Holder.take(daemon, 'desk');
   holder.lessee.show(GREEN);
   const answer = await ctl(daemon, 'lease', 'revoke', 'desk', '--reason', 'the room is closed');
   assert.equal(answer.code, 0, answer.err);
   assert.match(answer.out, /^desk +free/m);
   await untilIdle(desk);
-  await daemon.until('told', () => holder.ended.length > 0);
-  assert.deepEqual(holder.ended, [['desk', 'the room is closed']]);
+  await holder.told('LeaseEnded');
+  assert.deepEqual(holder.signals, [
+    ['LeaseNotice', 'desk', 'the room is closed', 2000],
+    ['LeaseEnded', 'desk', 'the room is closed'],
+  ]);
   assert.throws(
     () => holder.lessee.show(RED),
     (error) => isSystemError(error, 'ENOENT'),
@@ -182,20 +148,15 @@ test('one that is revoked is told why, and can draw no more', async () => {
 });
 
 test('a client of drm-lease-manager draws beside one of the bus', async () => {
-  const holder = await Holder.take('wall');
+  const holder = await Holder.take(daemon, 'wall');
   holder.lessee.show(RED);
-  const client = SeqPacket.connect(join(dlm, 'desk'));
-  const lessee = await new Promise<Lessee>((resolve, reject) => {
-    client.onMessage = (_byte, [fd]) => resolve(new Lessee(fd ?? assert.fail('no lease')));
-    client.onClose = (reason) => reject(new Error(reason));
-    client.send(Uint8Array.of(0, 0, 0, 0));
-  });
+  const client = new DlmClient(join(dlm, 'desk'));
+  const lessee = await client.granted;
   lessee.show(GREEN);
   await assertSeen(daemon, desk, plainPicture(GREEN), 'the client');
   await assertSeen(daemon, wall, plainPicture(RED), 'the other');
   assert.equal((await lease('desk')).pid, process.pid);
-  client.close();
-  lessee.device.close();
+  client.vanish();
   await untilIdle(desk);
   await assertSeen(daemon, wall, plainPicture(RED), 'the other still');
   await holder.release('wall');
@@ -206,14 +167,14 @@ test('leases that cannot be are refused with their reason, and cost nobody anyth
   await refused('nowhere', /there is no output HDMI-A-7; known are: /);
   await refused('greedy', /3 overlay planes cannot be had: its CRTC has 2/);
   await untilIdle(desk);
-  const holder = await Holder.take('desk');
+  const holder = await Holder.take(daemon, 'desk');
   await refused('desk', /lease desk is held by process \d+, uid 0/);
   await refused('both', /is in lease desk, which process \d+ has/);
   holder.lessee.show(BLUE);
   await assertSeen(daemon, desk, plainPicture(BLUE), 'the holder is not disturbed');
   await holder.release('desk');
   await untilIdle(desk);
-  const both = await Holder.take('both');
+  const both = await Holder.take(daemon, 'both');
   assert.deepEqual(both.document.outputs, [desk, wall]);
   assert.equal(both.document.planes.length, 4);
   await both.release('both');
