@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "addon/sockets.h"
 #include "base/lock_file.h"
 #include "base/program.h"
 #include "base/unix_socket.h"
@@ -85,10 +86,11 @@ std::vector<std::string> to_strings(const Napi::Value& value, const char* what) 
   return texts;
 }
 
-// (path, arguments, environment, descriptors); comes back only by throwing.
+// (path, arguments, environment, descriptors, passed); comes back only by throwing.
 Napi::Value replace_program(const Napi::CallbackInfo& info) {
   base::replace_program(to_string(info[0], "path"), to_strings(info[1], "arguments"),
-                        to_strings(info[2], "environment"), to_i32(info[3], "descriptors"));
+                        to_strings(info[2], "environment"), to_i32(info[3], "descriptors"),
+                        borrow_fds(info[4], "passed"));
 }
 
 Napi::Value lock_file(const Napi::CallbackInfo& info) {

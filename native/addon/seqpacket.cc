@@ -22,15 +22,6 @@ std::span<const uint8_t> to_bytes(const Napi::Value& value, const char* what) {
   return {bytes.Data(), bytes.ByteLength()};
 }
 
-std::vector<int> to_fds(const Napi::Value& value) {
-  std::vector<int> fds;
-  if (value.IsUndefined()) return fds;
-  const Napi::Array array = to_array(value, "fds");
-  for (uint32_t i = 0; i < array.Length(); ++i)
-    fds.push_back(borrow_fd(array.Get(i), std::string("fds[").append(std::to_string(i)).append("]").c_str()));
-  return fds;
-}
-
 class SeqPacket : public Wrapped<SeqPacket> {
 public:
   /// (Fd that is taken over, maxBytes, maxFds, messagesPerTurn)
@@ -99,7 +90,7 @@ Napi::Value SeqPacket::start(const Napi::CallbackInfo& info) {
 
 Napi::Value SeqPacket::send(const Napi::CallbackInfo& info) {
   const std::span<const uint8_t> data = to_bytes(info[0], "data");
-  const std::vector<int> fds = to_fds(info[1]);
+  const std::vector<int> fds = borrow_fds(info[1], "fds");
   const bool sent = socket().send(data, fds) == base::SeqPacket::Sent::sent;
   if (!sent && !full_) {
     full_ = true;
@@ -208,6 +199,17 @@ Napi::Value peer_credentials(const Napi::CallbackInfo& info) {
 }
 
 } // namespace
+
+std::vector<int> borrow_fds(const Napi::Value& value, const char* what) {
+  std::vector<int> fds;
+  if (value.IsUndefined()) return fds;
+  const Napi::Array array = to_array(value, what);
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const std::string name = std::string(what).append("[").append(std::to_string(i)).append("]");
+    fds.push_back(borrow_fd(array.Get(i), name.c_str()));
+  }
+  return fds;
+}
 
 void init_seqpacket(Napi::Env env, Napi::Object exports) {
   init_unix_listener(env, exports);

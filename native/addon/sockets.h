@@ -3,12 +3,17 @@
 
 #include <napi.h>
 
+#include <vector>
+
 #include "base/unix_socket.h"
 
 namespace scanout::addon {
 
 /// `{ pid, uid, gid, groups }`.
 Napi::Object credentials_to_js(Napi::Env env, const base::PeerCredentials& peer);
+
+/// Of an array of Fd, which keep them; undefined: none.
+std::vector<int> borrow_fds(const Napi::Value& value, const char* what);
 
 /// Exports the class UnixListener.
 void init_unix_listener(Napi::Env env, Napi::Object exports);

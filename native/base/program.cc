@@ -46,12 +46,11 @@ private:
 
 class InheritedDescriptors {
 public:
-  explicit InheritedDescriptors(int count) {
-    for (int fd = 0; fd < count; ++fd) {
-      const int flags = ::fcntl(fd, F_GETFD);
-      if (flags >= 0 && (flags & FD_CLOEXEC) != 0 && ::fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC) == 0)
-        changed_.push_back(fd);
-    }
+  InheritedDescriptors(int count, const std::vector<int>& passed) {
+    for (int fd = 0; fd < count; ++fd)
+      inherit(fd);
+    for (const int fd : passed)
+      inherit(fd);
   }
   InheritedDescriptors(const InheritedDescriptors&) = delete;
   InheritedDescriptors& operator=(const InheritedDescriptors&) = delete;
@@ -61,6 +60,12 @@ public:
   }
 
 private:
+  void inherit(int fd) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags >= 0 && (flags & FD_CLOEXEC) != 0 && ::fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC) == 0)
+      changed_.push_back(fd);
+  }
+
   std::vector<int> changed_;
 };
 
@@ -78,7 +83,8 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts, const char
 } // namespace
 
 void replace_program(const std::string& path, const std::vector<std::string>& arguments,
-                     const std::vector<std::string>& environment, int descriptors) {
+                     const std::vector<std::string>& environment, int descriptors,
+                     const std::vector<int>& passed) {
   if (path.empty() || path.find('\0') != std::string::npos) throw UsageError("program: empty, or has a NUL");
   if (arguments.empty()) throw UsageError("arguments: one at least expected");
   const std::vector<char*> argv = pointers_to(arguments, "arguments");
@@ -86,7 +92,7 @@ void replace_program(const std::string& path, const std::vector<std::string>& ar
   int error = 0;
   {
     const OrdinarySignals ordinary;
-    const InheritedDescriptors inherited(descriptors);
+    const InheritedDescriptors inherited(descriptors, passed);
     ::execve(path.c_str(), argv.data(), envp.data());
     error = errno;
   }

@@ -61,13 +61,14 @@ export const { Fd, createMemfd, lockFile, probeSocket, replaceProgram } = addon 
   probeSocket(path: string): void;
   /**
    * Makes this process another program: same id, no signal ignored or blocked, the first `descriptors` descriptors (0 to
-   * 2 are the standard ones; Node.js marks all that it was started with to be closed on exec). `args` begins with the
-   * program's name, `environment` are NAME=VALUE. Throws a SystemError when the system refuses.
+   * 2 are the standard ones; Node.js marks all that it was started with to be closed on exec) and those of `passed`, under
+   * the numbers that they have. `args` begins with the program's name, `environment` are NAME=VALUE. Throws a SystemError when the system refuses.
    */
   replaceProgram(
     path: string,
     args: readonly string[],
     environment: readonly string[],
     descriptors: number,
+    passed?: readonly Fd[],
   ): never;
 };

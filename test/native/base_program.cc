@@ -95,6 +95,24 @@ TEST(a_program_has_the_descriptors_that_it_is_to_have) {
   CHECK_EQ(text, std::string("13"));
 }
 
+TEST(a_program_has_descriptors_that_are_passed_to_it_under_their_numbers) {
+  const std::string text = output_of([] {
+    for (const int fd : {3, 7, 8, 9}) {
+      ::dup2(1, fd);
+      ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    const char* script = "for n in 1 3 7 8 9; do [ -e /proc/self/fd/$n ] && printf $n; done; exit 0";
+    replace_program("/bin/sh", {"sh", "-c", script}, {}, 3, {7, 9});
+  });
+  CHECK_EQ(text, std::string("179"));
+}
+
+TEST(a_refused_program_leaves_passed_descriptors_as_they_were) {
+  const UniqueFd passed(::fcntl(0, F_DUPFD_CLOEXEC, 3));
+  CHECK_THROWS(replace_program("/no/program", {"x"}, {}, 3, {passed.get()}), SystemError);
+  CHECK_EQ(::fcntl(passed.get(), F_GETFD), FD_CLOEXEC);
+}
+
 TEST(a_refused_program_leaves_signals_as_they_were) {
   const std::string text = output_of([] {
     spoil_signals();
