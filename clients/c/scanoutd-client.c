@@ -106,6 +106,8 @@ union inbox {
   struct scanoutd_configure configure;
   struct scanoutd_formats formats;
   struct scanoutd_state state;
+  struct scanoutd_lease lease;
+  struct scanoutd_lease_notice lease_notice;
   struct scanoutd_done done;
   struct scanoutd_error error;
 };
@@ -120,6 +122,7 @@ union outbox {
   struct scanoutd_set_present set_present;
   struct scanoutd_bye bye;
   struct scanoutd_offer_device offer_device;
+  struct scanoutd_take_lease take_lease;
 };
 
 _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t) && ATOMIC_LLONG_LOCK_FREE == 2,
@@ -1177,63 +1180,198 @@ int scanoutd_client_feedback(const struct scanoutd_client* client, uint32_t plan
   return -EAGAIN;
 }
 
-/* ---- A device of VFIO, offered */
+/* ---- Connections without a client: a device that is offered, a lease */
 
-static int send_offer(int connection, const char* name, int device) {
-  struct scanoutd_offer_device offer = {
-      .header = {.type = SCANOUTD_OFFER_DEVICE, .size = sizeof offer, .serial = 1},
-      .version_major = SCANOUTD_VERSION_MAJOR,
-      .version_minor = SCANOUTD_VERSION_MINOR,
-  };
-  copy_text(offer.name, sizeof offer.name, name);
-  return send_packet(connection, &offer, sizeof offer, &device, 1);
+/*
+ * Reads one message that is well-formed as far as its header tells, with up to SCANOUTD_MAX_FDS descriptors,
+ * which are the caller's: 1, 0 when there is none, or a negative errno value.
+ */
+static int read_alone(int connection, union inbox* in, int* fds, uint32_t* fd_count) {
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int) * SCANOUTD_MAX_FDS)];
+  } control;
+  struct iovec vec = {.iov_base = in, .iov_len = sizeof *in};
+  struct msghdr message = {
+      .msg_iov = &vec, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  *fd_count = 0;
+  ssize_t size = recvmsg(connection, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (size < 0 && errno == ECONNRESET) /* told once; the daemon's last words are behind it */
+    size = recvmsg(connection, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+  *fd_count = collect_fds(&message, fds);
+  if (size == 0) return -ECONNRESET;
+  const bool whole = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  const bool good = whole && (size_t)size >= sizeof in->header && in->header.size == (size_t)size &&
+                    in->header.reserved == 0;
+  if (good) return 1;
+  close_fds(fds, *fd_count);
+  *fd_count = 0;
+  return -EPROTO;
 }
 
-int scanoutd_offer_news(int connection, struct scanoutd_error* error) {
-  union inbox in;
-  /* Descriptors that come with it are nobody's: the kernel closes them. */
-  ssize_t size = recv(connection, &in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
-  if (size < 0 && errno == ECONNRESET) /* told once; the daemon's last words are behind it */
-    size = recv(connection, &in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
-  if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-  if (size == 0) return -ECONNRESET;
-  if ((size_t)size > sizeof in || (size_t)size < sizeof in.header || in.header.size != (size_t)size)
-    return -EPROTO;
-  if (in.header.reserved != 0 || exact_size(&in, (size_t)size) != (size_t)size) return -EPROTO;
-  if (in.header.type == SCANOUTD_DONE) return 1;
-  if (in.header.type != SCANOUTD_ERROR || !good_error(&in.error)) return -EPROTO;
-  *error = in.error;
+static int on_last_words(const union inbox* in, struct scanoutd_error* error) {
+  if (in->header.size != sizeof in->error || !good_error(&in->error)) return -EPROTO;
+  *error = in->error;
   return -EREMOTEIO;
 }
 
-static int wait_taken(int connection, int64_t deadline, struct scanoutd_error* error) {
+/* The address and the name of a connection that is to be made: 0, -EINVAL, -ENAMETOOLONG. */
+static int check_address(const char* path, const char* name, struct sockaddr_un* address) {
+  char checked[SCANOUTD_NAME_SIZE];
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (name == NULL || !good_name(name)) return -EINVAL;
+  if (!copy_text(checked, sizeof checked, name)) return -ENAMETOOLONG;
+  const char* at = path != NULL ? path : SCANOUTD_SOCKET_PATH;
+  return copy_text(address->sun_path, sizeof address->sun_path, at) ? 0 : -ENAMETOOLONG;
+}
+
+/* OFFER_DEVICE and TAKE_LEASE are one layout. */
+static int send_first(int connection, uint32_t type, const char* name, const int* fds, uint32_t fd_count) {
+  struct scanoutd_offer_device first = {
+      .header = {.type = type, .size = sizeof first, .serial = 1},
+      .version_major = SCANOUTD_VERSION_MAJOR,
+      .version_minor = SCANOUTD_VERSION_MINOR,
+  };
+  copy_text(first.name, sizeof first.name, name);
+  return send_packet(connection, &first, sizeof first, fds, fd_count);
+}
+
+_Static_assert(sizeof(struct scanoutd_take_lease) == sizeof(struct scanoutd_offer_device) &&
+                   offsetof(struct scanoutd_take_lease, name) == offsetof(struct scanoutd_offer_device, name),
+               "one layout");
+
+/* What a first message asks for, and where the answer goes. */
+struct first {
+  uint32_t type;
+  const char* name;
+  int device;                   /* of OFFER_DEVICE */
+  int* lease;                   /* of TAKE_LEASE */
+  struct scanoutd_error* error; /* of both */
+};
+
+static int first_news(int connection, const struct first* first) {
+  struct scanoutd_lease_notice unwanted;
+  if (first->type == SCANOUTD_OFFER_DEVICE) return scanoutd_offer_news(connection, first->error);
+  const int news = scanoutd_lease_news(connection, first->lease, &unwanted, first->error);
+  return news <= 0 || news == SCANOUTD_LEASE_GRANTED ? news : -EPROTO;
+}
+
+static int wait_first(int connection, int64_t deadline, const struct first* first) {
   struct pollfd input = {.fd = connection, .events = POLLIN};
   int result = 0;
   while (result == 0) {
     result = poll_until(&input, 1, deadline);
-    if (result == 0) result = scanoutd_offer_news(connection, error);
+    if (result == 0) result = first_news(connection, first);
   }
   return result < 0 ? result : 0;
 }
 
-int scanoutd_offer_open(const char* path, const char* name, int device, int timeout_ms,
-                        struct scanoutd_error* error) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  char checked[SCANOUTD_NAME_SIZE];
-  if (name == NULL || !good_name(name)) return -EINVAL;
-  if (!copy_text(checked, sizeof checked, name)) return -ENAMETOOLONG;
-  if (!copy_text(address.sun_path, sizeof address.sun_path, path != NULL ? path : SCANOUTD_SOCKET_PATH))
-    return -ENAMETOOLONG;
+static int open_first(const struct sockaddr_un* address, const struct first* first, int timeout_ms) {
   const int64_t deadline = deadline_after(timeout_ms);
+  const uint32_t fd_count = first->type == SCANOUTD_OFFER_DEVICE ? 1 : 0;
   for (int64_t pause = FIRST_PAUSE_MS;;) {
-    *error = (struct scanoutd_error){.code = SCANOUTD_OK};
-    int connection = connect_socket(&address);
-    int result = connection < 0 ? connection : send_offer(connection, checked, device);
-    if (result == 0 && timeout_ms != 0) result = wait_taken(connection, deadline, error);
+    *first->error = (struct scanoutd_error){.code = SCANOUTD_OK};
+    int connection = connect_socket(address);
+    int result = connection;
+    if (connection >= 0) result = send_first(connection, first->type, first->name, &first->device, fd_count);
+    if (result == 0 && timeout_ms != 0) result = wait_first(connection, deadline, first);
     if (result == 0) return connection;
     close_fd(&connection);
-    if (timeout_ms == 0 || !worth_retrying(error, result)) return result;
+    if (timeout_ms == 0 || !worth_retrying(first->error, result)) return result;
     const int slept = back_off(&pause, deadline);
     if (slept < 0) return slept == -ETIMEDOUT ? result : slept;
   }
+}
+
+int scanoutd_offer_news(int connection, struct scanoutd_error* error) {
+  union inbox in;
+  int fds[SCANOUTD_MAX_FDS];
+  uint32_t fd_count;
+  const int result = read_alone(connection, &in, fds, &fd_count);
+  close_fds(fds, fd_count);
+  if (result <= 0) return result;
+  if (fd_count != 0) return -EPROTO;
+  if (in.header.type == SCANOUTD_ERROR) return on_last_words(&in, error);
+  return in.header.type == SCANOUTD_DONE && in.header.size == sizeof in.done ? 1 : -EPROTO;
+}
+
+int scanoutd_offer_open(const char* path, const char* name, int device, int timeout_ms,
+                        struct scanoutd_error* error) {
+  struct sockaddr_un address;
+  const int result = check_address(path, name, &address);
+  if (result < 0) return result;
+  const struct first first = {.type = SCANOUTD_OFFER_DEVICE, .name = name, .device = device, .error = error};
+  return open_first(&address, &first, timeout_ms);
+}
+
+static int on_lease(const union inbox* in, int* fds, uint32_t fd_count, int* lease) {
+  const bool good = in->header.size == sizeof in->lease && fd_count == 1 && *lease < 0 &&
+                    terminated(in->lease.lease, sizeof in->lease.lease) && good_name(in->lease.lease);
+  if (!good) return -EPROTO;
+  *lease = fds[0];
+  fds[0] = -1;
+  return SCANOUTD_LEASE_GRANTED;
+}
+
+static int on_notice(const union inbox* in, struct scanoutd_lease_notice* notice) {
+  if (in->header.size != sizeof *notice || in->header.serial != 0 || in->lease_notice.reserved != 0)
+    return -EPROTO;
+  if (!terminated(in->lease_notice.text, sizeof in->lease_notice.text)) return -EPROTO;
+  *notice = in->lease_notice;
+  return SCANOUTD_LEASE_NOTICED;
+}
+
+int scanoutd_lease_news(int connection, int* lease, struct scanoutd_lease_notice* notice,
+                        struct scanoutd_error* error) {
+  union inbox in;
+  int fds[SCANOUTD_MAX_FDS];
+  uint32_t fd_count;
+  int result = read_alone(connection, &in, fds, &fd_count);
+  if (result <= 0) {
+    close_fds(fds, fd_count);
+    return result;
+  }
+  result = -EPROTO;
+  if (in.header.type == SCANOUTD_LEASE)
+    result = on_lease(&in, fds, fd_count, lease);
+  else if (fd_count != 0)
+    result = -EPROTO;
+  else if (in.header.type == SCANOUTD_LEASE_NOTICE)
+    result = on_notice(&in, notice);
+  else if (in.header.type == SCANOUTD_ERROR)
+    result = on_last_words(&in, error);
+  else if (in.header.type == SCANOUTD_DONE && in.header.size == sizeof in.done)
+    result = SCANOUTD_LEASE_RETURNED;
+  close_fds(fds, fd_count);
+  return result;
+}
+
+int scanoutd_lease_open(const char* path, const char* name, int timeout_ms, int* lease,
+                        struct scanoutd_error* error) {
+  struct sockaddr_un address;
+  *lease = -1;
+  const int result = check_address(path, name, &address);
+  if (result < 0) return result;
+  const struct first first = {
+      .type = SCANOUTD_TAKE_LEASE, .name = name, .device = -1, .lease = lease, .error = error};
+  return open_first(&address, &first, timeout_ms);
+}
+
+int scanoutd_lease_bye(int connection, int timeout_ms) {
+  const struct scanoutd_bye bye = {.header = {.type = SCANOUTD_BYE, .size = sizeof bye, .serial = 2}};
+  const int64_t deadline = deadline_after(timeout_ms);
+  struct pollfd input = {.fd = connection, .events = POLLIN};
+  struct scanoutd_lease_notice notice;
+  struct scanoutd_error error;
+  int result = send_packet(connection, &bye, sizeof bye, NULL, 0);
+  while (result == 0 && timeout_ms != 0) {
+    int late = -1; /* a lease that was on its way */
+    result = poll_until(&input, 1, deadline);
+    if (result == 0) result = scanoutd_lease_news(connection, &late, &notice, &error);
+    close_fd(&late);
+    if (result == SCANOUTD_LEASE_RETURNED || result == -EREMOTEIO || result == -ECONNRESET) return 0;
+    if (result > 0) result = 0;
+  }
+  return result == -EPIPE || result == -ECONNRESET ? 0 : result;
 }

@@ -246,6 +246,41 @@ int scanoutd_offer_open(const char* path, const char* name, int device, int time
  * gives the device up, and `error` says why; another negative value: the connection is over. Never sleeps. */
 int scanoutd_offer_news(int connection, struct scanoutd_error* error);
 
+/* ---- A lease
+ *
+ * For a guest that drives a part of a card by itself, and so has no pictures for the daemon. This needs no
+ * client, and nothing of the above. */
+
+enum scanoutd_lease_event {
+  SCANOUTD_LEASE_GRANTED = 1,  /* the lease has come */
+  SCANOUTD_LEASE_NOTICED = 2,  /* it will be taken back: say bye before */
+  SCANOUTD_LEASE_RETURNED = 3, /* the daemon has heard the bye */
+};
+
+/*
+ * Takes the lease of guest `name` of the configuration, and waits for it where the daemon lets it wait.
+ * Returns the connection: the lease lasts until it is closed, by the caller, by its end, or by the end of who
+ * inherited it; to the daemon that is a crash, unless scanoutd_lease_bye came before. `lease` gets the
+ * descriptor of the card, the caller's to close. Timeout 0: one attempt, `lease` is -1, and
+ * scanoutd_lease_news tells the answer; otherwise as scanoutd_client_connect. -EREMOTEIO: refused, and
+ * `error` says why.
+ */
+int scanoutd_lease_open(const char* path, const char* name, int timeout_ms, int* lease,
+                        struct scanoutd_error* error);
+
+/*
+ * What came on that connection; poll it for input. An enum scanoutd_lease_event: GRANTED puts the descriptor
+ * into `lease`, which has to be -1 until then, NOTICED fills `notice`; 0: nothing; -EREMOTEIO: the lease is
+ * refused or was taken back, and `error` says why; another negative value: the connection is over, and with
+ * it the lease. Never sleeps.
+ */
+int scanoutd_lease_news(int connection, int* lease, struct scanoutd_lease_notice* notice,
+                        struct scanoutd_error* error);
+
+/* Gives the lease back; with a timeout waits until the daemon has heard of it, or the connection is over
+ * anyway. The caller closes it. -ETIMEDOUT. */
+int scanoutd_lease_bye(int connection, int timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

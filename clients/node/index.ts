@@ -25,6 +25,7 @@ import { ClosedError, RefusedError, retried } from './attempts.js';
 
 export { Code, Flip, PlaneState, Presented } from '../../src/guests/wire.js';
 export { ClosedError, RefusedError } from './attempts.js';
+export { GuestLease, type LeaseEvents, takeLease } from './lease.js';
 export { type DeviceOffer, offerDevice } from './offer.js';
 export type { BufferLayout, Configuration, Feedback, Frame, Refusal, ShownState, Submission };
 

@@ -1,5 +1,5 @@
 /*
- * scanoutd guest protocol, version 1.2: the single source of the wire format and of the flip page.
+ * scanoutd guest protocol, version 1.3: the single source of the wire format and of the flip page.
  *
  * Transport: an AF_UNIX SOCK_SEQPACKET socket (default /run/scanoutd/guest.sock), host endianness, one
  * message a packet, file descriptors by SCM_RIGHTS. Every message begins with struct scanoutd_header and has
@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 #define SCANOUTD_VERSION_MAJOR 1u /* differs: no common language, the hello is refused */
-#define SCANOUTD_VERSION_MINOR 2u /* the smaller of both sides' is spoken; a minor only adds */
+#define SCANOUTD_VERSION_MINOR 3u /* the smaller of both sides' is spoken; a minor only adds */
 
 #define SCANOUTD_SOCKET_PATH "/run/scanoutd/guest.sock"
 
@@ -49,11 +49,15 @@ enum scanoutd_message {
   SCANOUTD_RENEW_BUFFER = 6,
   /* 1.1; instead of HELLO. fds: a device of VFIO. Answer: DONE or ERROR */
   SCANOUTD_OFFER_DEVICE = 7,
+  /* 1.3; instead of HELLO. Answer: LEASE, once the lease is free, or ERROR */
+  SCANOUTD_TAKE_LEASE = 8,
   /* daemon to guest */
   SCANOUTD_WELCOME = 0x8001,   /* fds: flip page memfd; with SCANOUTD_CAP_FENCE also the fence socket */
   SCANOUTD_CONFIGURE = 0x8002, /* the guest's area: at first, and whenever it changes (resize) */
   SCANOUTD_FORMATS = 0x8003,   /* what a plane shows without a copy: at first, and after a new assignment */
   SCANOUTD_STATE = 0x8004,     /* how a plane of the guest is shown, and why not directly */
+  SCANOUTD_LEASE = 0x8005,     /* 1.3; fds: the lease, a descriptor of the card */
+  SCANOUTD_LEASE_NOTICE = 0x8006, /* 1.3; the lease will be taken back */
   SCANOUTD_DONE = 0x80fe,
   SCANOUTD_ERROR = 0x80ff,
 };
@@ -96,6 +100,31 @@ struct scanoutd_offer_device {
   uint32_t version_major;
   uint32_t version_minor;
   char name[SCANOUTD_NAME_SIZE]; /* as in HELLO */
+};
+
+/*
+ * Asks for the lease of guest `name` of the configuration, a part of a card that the guest drives by itself.
+ * It lasts as long as the connection: BYE gives it back, and an end without BYE is a crash of the guest.
+ */
+struct scanoutd_take_lease {
+  struct scanoutd_header header;
+  uint32_t version_major;
+  uint32_t version_minor;
+  char name[SCANOUTD_NAME_SIZE]; /* as in HELLO */
+};
+
+/* The lease: a descriptor of the card that has no more than what is leased, and is master of that. */
+struct scanoutd_lease {
+  struct scanoutd_header header;
+  char lease[SCANOUTD_NAME_SIZE]; /* name of the lease, NUL-terminated, as in HELLO */
+};
+
+/* The lease ends after `milliseconds`, or with an earlier BYE. An ERROR with SCANOUTD_LEASE_ENDED follows. */
+struct scanoutd_lease_notice {
+  struct scanoutd_header header;
+  uint32_t milliseconds;
+  uint32_t reserved;
+  char text[SCANOUTD_TEXT_SIZE]; /* why, NUL-terminated */
 };
 
 struct scanoutd_welcome {
@@ -211,6 +240,8 @@ enum scanoutd_code {
   SCANOUTD_COMMIT_FAILED = 15, /* the display refused the flip */
   SCANOUTD_NOT_ALLOWED = 16,   /* policy: credentials, name */
   SCANOUTD_INTERNAL = 17,
+  SCANOUTD_NO_LEASE = 18,    /* 1.3; it cannot be had: an output is not there, or planes or CRTCs are short */
+  SCANOUTD_LEASE_ENDED = 19, /* 1.3; it was taken back; the text says why */
 };
 
 struct scanoutd_error {

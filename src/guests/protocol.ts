@@ -34,8 +34,18 @@ const fromGuest = namesOf([
   'bye',
   'renewBuffer',
   'offerDevice',
+  'takeLease',
 ]);
-const fromDaemon = namesOf(['welcome', 'configure', 'formats', 'state', 'done', 'error']);
+const fromDaemon = namesOf([
+  'welcome',
+  'configure',
+  'formats',
+  'state',
+  'lease',
+  'leaseNotice',
+  'done',
+  'error',
+]);
 
 function namesOf(names: Name[]): Map<number, Name> {
   return new Map(names.map((name) => [Message[name], name]));
@@ -103,7 +113,7 @@ function decodeBody(bytes: Uint8Array, names: Map<number, Name>): unknown {
   const { type, size, serial } = headerLayout.read(viewOf(bytes));
   const name = names.get(type);
   if (name === undefined) refuse(Code.badMessage, `no message of type 0x${type.toString(16)} is taken here`);
-  if (name === 'hello' || name === 'offerDevice') checkVersion(bytes);
+  if (name === 'hello' || name === 'offerDevice' || name === 'takeLease') checkVersion(bytes);
   const layout: Layout<Fields> = layouts[name];
   if (size !== bytes.length) refuse(Code.badMessage, `${name} of ${bytes.length} bytes calls itself ${size}`);
   if (name === 'formats') return { type: name, serial, ...decodeFormats(bytes) };
@@ -170,6 +180,9 @@ function checkFromGuest(message: GuestMessage, fds: number): void {
       checkName(message.name);
       allowed = [1];
       break;
+    case 'takeLease':
+      checkName(message.name);
+      break;
   }
   checkFds(message.type, fds, allowed);
 }
@@ -179,7 +192,7 @@ function checkPlane(plane: number): void {
 }
 
 function checkName(name: string): void {
-  if (!/^[A-Za-z0-9._-]+$/.test(name)) refuse(Code.badName, `${JSON.stringify(name)} is no guest name`);
+  if (!/^[A-Za-z0-9._-]+$/.test(name)) refuse(Code.badName, `${JSON.stringify(name)} is no name`);
 }
 
 function checkHello({ name, planeCount, planeKinds }: Hello): void {
@@ -210,9 +223,13 @@ function checkAddBuffer({ buffer, width, height, planeCount, strides, offsets }:
   }
 }
 
+/** How many descriptors come with a message of the daemon, where any do. */
+const FDS_FROM_DAEMON: Partial<Record<Name, number[]>> = { welcome: [1, 2], lease: [1] };
+
 function checkFromDaemon(message: DaemonMessage, fds: number): void {
   if (message.type === 'formats' || message.type === 'state') checkPlane(message.plane);
   if (message.type === 'state' && message.state > PlaneState.unseen)
     refuse(Code.badMessage, `there is no plane state ${message.state}`);
-  checkFds(message.type, fds, message.type === 'welcome' ? [1, 2] : [0]);
+  if (message.type === 'lease') checkName(message.lease);
+  checkFds(message.type, fds, FDS_FROM_DAEMON[message.type] ?? [0]);
 }

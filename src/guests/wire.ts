@@ -4,7 +4,7 @@
  */
 import { array, Layout, reserved, text, u32, u64, type Value } from './layout.js';
 
-export const VERSION = { major: 1, minor: 2 } as const;
+export const VERSION = { major: 1, minor: 3 } as const;
 export const SOCKET_PATH = '/run/scanoutd/guest.sock';
 
 export const MAX = {
@@ -28,10 +28,13 @@ export const Message = {
   bye: 5,
   renewBuffer: 6,
   offerDevice: 7,
+  takeLease: 8,
   welcome: 0x8001,
   configure: 0x8002,
   formats: 0x8003,
   state: 0x8004,
+  lease: 0x8005,
+  leaseNotice: 0x8006,
   done: 0x80fe,
   error: 0x80ff,
 } as const;
@@ -65,6 +68,8 @@ export const Code = {
   commitFailed: 15,
   notAllowed: 16,
   internal: 17,
+  noLease: 18,
+  leaseEnded: 19,
 } as const;
 export type Code = (typeof Code)[keyof typeof Code];
 
@@ -118,6 +123,7 @@ export const layouts = {
   bye: new Layout({}, HEADER_SIZE),
   renewBuffer: new Layout({ buffer: u32, reserved }, HEADER_SIZE),
   offerDevice: new Layout({ versionMajor: u32, versionMinor: u32, name: text(NAME_SIZE) }, HEADER_SIZE),
+  takeLease: new Layout({ versionMajor: u32, versionMinor: u32, name: text(NAME_SIZE) }, HEADER_SIZE),
   welcome: new Layout(
     { versionMajor: u32, versionMinor: u32, capabilities: u64, pageSize: u32, reserved },
     HEADER_SIZE,
@@ -129,6 +135,8 @@ export const layouts = {
   /** Followed by `count` times `format`. */
   formats: new Layout({ plane: u32, count: u32 }, HEADER_SIZE),
   state: new Layout({ plane: u32, state: u32, errnum: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
+  lease: new Layout({ lease: text(NAME_SIZE) }, HEADER_SIZE),
+  leaseNotice: new Layout({ milliseconds: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
   done: new Layout({}, HEADER_SIZE),
   error: new Layout({ code: u32, errnum: u32, fatal: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
 };
@@ -149,12 +157,31 @@ export type SetPresent = Any<'setPresent'> & Body<'setPresent'>;
 export type Bye = Any<'bye'>;
 export type RenewBuffer = Any<'renewBuffer'> & Body<'renewBuffer'>;
 export type OfferDevice = Any<'offerDevice'> & Body<'offerDevice'>;
-export type GuestMessage = Hello | AddBuffer | RemoveBuffer | SetPresent | Bye | RenewBuffer | OfferDevice;
+export type TakeLease = Any<'takeLease'> & Body<'takeLease'>;
+export type GuestMessage =
+  | Hello
+  | AddBuffer
+  | RemoveBuffer
+  | SetPresent
+  | Bye
+  | RenewBuffer
+  | OfferDevice
+  | TakeLease;
 
 export type Welcome = Any<'welcome'> & Body<'welcome'>;
 export type Configure = Any<'configure'> & Body<'configure'>;
 export type Formats = Any<'formats'> & { plane: number; formats: Format[] };
 export type State = Any<'state'> & Body<'state'>;
+export type LeaseMessage = Any<'lease'> & Body<'lease'>;
+export type LeaseNotice = Any<'leaseNotice'> & Body<'leaseNotice'>;
 export type Done = Any<'done'>;
 export type ErrorMessage = Any<'error'> & Body<'error'>;
-export type DaemonMessage = Welcome | Configure | Formats | State | Done | ErrorMessage;
+export type DaemonMessage =
+  | Welcome
+  | Configure
+  | Formats
+  | State
+  | LeaseMessage
+  | LeaseNotice
+  | Done
+  | ErrorMessage;

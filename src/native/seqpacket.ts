@@ -55,9 +55,14 @@ export class SeqPacket {
     this.socket = new native.SeqPacket(fd, maxMessageSize, maxFds, messagesPerTurn);
   }
 
+  /** A connected socket, as a bare descriptor. Throws as `connect`. */
+  static open(path: string): Fd {
+    return native.seqpacketConnect(path);
+  }
+
   /** Throws a SystemError: ENOENT, ECONNREFUSED when nobody listens, EAGAIN when too many wait. */
   static connect(path: string, limits: SeqPacketLimits = {}): SeqPacket {
-    return new SeqPacket(native.seqpacketConnect(path), limits);
+    return new SeqPacket(SeqPacket.open(path), limits);
   }
 
   /**

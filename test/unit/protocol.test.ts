@@ -82,6 +82,7 @@ const guestMessage: fc.Arbitrary<GuestMessage> = fc.oneof(
   plain('bye', {}),
   plain('renewBuffer', { buffer: fc.nat({ max: 63 }) }),
   plain('offerDevice', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
+  plain('takeLease', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
 );
 
 const format = fc.record({ fourcc: u32, modifier: u64 }, { noNullPrototype: true });
@@ -90,6 +91,8 @@ const daemonMessage: fc.Arbitrary<DaemonMessage> = fc.oneof(
   plain('configure', { width: u32, height: u32, refreshMhz: u32, lit: u32, output: guestName }),
   plain('formats', { plane, formats: fc.array(format, { maxLength: MAX.formats }) }),
   plain('state', { plane, state: fc.nat({ max: 3 }), errnum: u32, text: shortText }),
+  plain('lease', { lease: guestName }),
+  plain('leaseNotice', { milliseconds: u32, text: shortText }),
   plain('done', {}),
   plain('error', { code: u32, errnum: u32, fatal: u32, text: shortText }),
 );
@@ -98,6 +101,10 @@ function fdsOf(message: GuestMessage): number {
   if (message.type === 'hello') return 2;
   if (message.type === 'offerDevice') return 1;
   return message.type === 'addBuffer' ? message.planeCount : 0;
+}
+
+function hasDescriptor({ type }: DaemonMessage): boolean {
+  return type === 'welcome' || type === 'lease';
 }
 
 test('what a guest encodes, the daemon decodes', () => {
@@ -111,7 +118,7 @@ test('what a guest encodes, the daemon decodes', () => {
 test('what the daemon encodes, a guest decodes', () => {
   fc.assert(
     fc.property(daemonMessage, (message) => {
-      assert.deepEqual(decodeFromDaemon(encode(message), message.type === 'welcome' ? 1 : 0), message);
+      assert.deepEqual(decodeFromDaemon(encode(message), hasDescriptor(message) ? 1 : 0), message);
     }),
   );
 });
