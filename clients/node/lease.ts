@@ -56,7 +56,7 @@ export class GuestLease extends EventEmitter<LeaseEvents> {
   /** Gives the lease back. Resolves when the daemon has heard of it, or is gone. */
   async bye(): Promise<void> {
     try {
-      this.#parts.connection.send(encode({ type: 'bye', serial: 2 }));
+      if (!this.#parts.connection.closed) this.#parts.connection.send(encode({ type: 'bye', serial: 2 }));
       await this.ended;
     } catch (error) {
       if (!isSystemError(error)) throw error;

@@ -40,6 +40,17 @@ export interface GuestPlaneDocument {
   latencyUs: LatencyDocument;
 }
 
+export interface GuestLeaseDocument {
+  /** Of the [[lease]]. */
+  name: string;
+  /** `waiting`: it has asked for it. `ended`: the guest has left, or the lease was taken from it or refused. */
+  state: 'waiting' | 'leased' | 'ended';
+  /** Connector names, while it is leased. */
+  outputs: string[];
+  /** Why it has ended; empty before. */
+  reason: string;
+}
+
 export interface GuestDocument {
   name: string;
   kind: GuestKindName;
@@ -56,13 +67,16 @@ export interface GuestDocument {
   copies: number;
   /** Frames that its machine was told are over before they were shown, since the display took too long. */
   late: number;
+  /** Empty for a guest with a lease, whose flips are its own. */
   planes: GuestPlaneDocument[];
+  /** What a guest of kind lease has instead of planes; null for others. */
+  lease: GuestLeaseDocument | null;
   /** Newest error that the guest was told, or empty. */
   lastError: string;
 }
 
 /** What a guest knows of itself. */
-export type GuestFacts = Omit<GuestDocument, 'mode'>;
+export type GuestFacts = Omit<GuestDocument, 'mode' | 'lease'>;
 
 export interface OutputDocument {
   /** Connector name, e.g. HDMI-A-1. */

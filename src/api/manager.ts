@@ -135,6 +135,9 @@ export class Manager extends EventEmitter<ManagerEvents> {
   records(name: string): object {
     this.refresh();
     const guest = this.guests.find(name);
+    if (this.guests.lessees.has(name)) {
+      throw new ApiError('NotFound', `guest ${name} has a lease: its flips are its own, and not recorded`);
+    }
     if (guest === undefined) throw new ApiError('NotFound', `there is no guest ${name}`);
     return {
       guest: name,

@@ -1,6 +1,7 @@
 /** The commands of scanoutctl that start guests and say where they are shown. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { AssignRequest, GuestDocument, StatusDocument } from '../api/documents.js';
+import { withDescriptor } from '../config/command.js';
 import type { Fd } from '../native/base.js';
 import { command, type JsonOption, print, type WithDaemon } from './commands.js';
 import type { Connection } from './connection.js';
@@ -104,7 +105,8 @@ function addGuest(program: Command, io: Io): void {
     .action(async (name: string, { config, wait, dryRun, json }: RunOptions) => {
       const start = planGuest(name, config);
       if (dryRun === true) {
-        const { waitFor: _, ...document } = start;
+        const { waitFor: _, ...rest } = start;
+        const document = { ...rest, argv: withDescriptor(rest.argv, '{fd}') };
         print(io, json === undefined ? {} : { json }, document, () => formatCommand(start.argv));
         return;
       }

@@ -1,7 +1,9 @@
 /** `scanoutctl guest run`: becomes the program that the configuration names for a guest. */
+import { withDescriptor } from '../config/command.js';
 import type { GuestConfig } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
 import { ConfigError, formatProblem } from '../config/problems.js';
+import type { Fd } from '../native/base.js';
 import { CliError, EXIT } from './errors.js';
 
 /** What is done of the world; `processIo` has the real ones. */
@@ -19,7 +21,10 @@ export interface ProgramIo {
     args: readonly string[],
     environment: readonly string[],
     descriptors: number,
+    passed: readonly Fd[],
   ): Promise<never>;
+  /** See clients/node/lease.ts: the lease, and the connection that it lasts as long as. */
+  takeLease(path: string, guest: string): Promise<{ lease: Fd; connection: Fd }>;
   sleep(ms: number): Promise<void>;
   now(): number;
 }
@@ -32,6 +37,8 @@ export interface GuestStart {
   environment: Record<string, string>;
   /** Socket that the daemon has to serve before; null: the guest may come first. */
   waitFor: string | null;
+  /** Name of the lease that the program inherits, or null. */
+  lease: string | null;
 }
 
 /** Between two looks at the socket: listening is nothing that inotify(7) tells. */
@@ -59,7 +66,8 @@ export function planGuest(name: string, file?: string): GuestStart {
     argv: guest.command,
     environment: { SCANOUTD_GUEST: name, ...(socket === null ? {} : { SCANOUTD_SOCKET: socket }) },
     // QEMU's monitor is QEMU's to make, and a VFIO device is looked for: the daemon waits for those.
-    waitFor: guest.kind === 'socket' || guest.kind === 'virtio' ? socket : null,
+    waitFor: guest.kind === 'qemu' || guest.kind === 'vfio' ? null : socket,
+    lease: guest.kind === 'lease' ? guest.lease : null,
   };
 }
 
@@ -75,24 +83,69 @@ function readConfig(file: string | undefined): { guests: GuestConfig[]; guestSoc
 }
 
 function socketOf(guest: GuestConfig, guestSocket: string): string | null {
-  if (guest.kind === 'socket') return guestSocket;
+  if (guest.kind === 'socket' || guest.kind === 'lease') return guestSocket;
   return guest.kind === 'vfio' ? null : guest.socket;
+}
+
+/** The variables by which a program knows its lease, and the connection, for one that speaks the guest protocol. */
+const [LEASE_FD, CONNECTION_FD] = ['SCANOUTD_LEASE_FD', 'SCANOUTD_LEASE_CONNECTION_FD'];
+
+/** With a lease: what is known when there is one. */
+interface Inherited {
+  argv: string[];
+  environment: Record<string, string>;
+  passed: Fd[];
 }
 
 /** Waits for the daemon, then becomes the guest's program. Comes back only by throwing CliError. */
 export async function runGuest(start: GuestStart, waitSeconds: number, io: ProgramIo): Promise<never> {
   const program = findProgram(start.argv[0] ?? '', io);
   if (start.waitFor !== null) await waitForSocket(start.waitFor, waitSeconds, io);
-  const environment = Object.entries({ ...io.env, ...start.environment }).flatMap(([name, value]) =>
+  const { argv, environment, passed } = await inherited(start, io);
+  const all = Object.entries({ ...io.env, ...environment }).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   );
   try {
-    return await io.replaceProgram(program, start.argv, environment, 3 + passedDescriptors(io));
+    return await io.replaceProgram(program, argv, all, 3 + passedDescriptors(io), passed);
   } catch (error) {
     const { code, message } = refusal(error);
     const advice = code === 'ENOENT' ? 'Is it installed? A script needs its interpreter, too.' : '';
     const exit = LASTING.has(code) ? EXIT.config : EXIT.refused;
     throw new CliError(exit, `cannot start guest "${start.guest}": ${message}`, advice);
+  }
+}
+
+/** The process that has the lease becomes the program: the lease ends with it, and it is the guest by its credentials. */
+async function inherited(start: GuestStart, io: ProgramIo): Promise<Inherited> {
+  const { argv, environment, waitFor } = start;
+  if (start.lease === null || waitFor === null) return { argv, environment, passed: [] };
+  const { lease, connection } = await takeLease(waitFor, start.guest, io);
+  const number = String(lease.number);
+  const told = {
+    SCANOUTD_LEASE: start.lease,
+    [LEASE_FD]: number,
+    [CONNECTION_FD]: String(connection.number),
+  };
+  return {
+    argv: withDescriptor(argv, number),
+    environment: { ...environment, ...told },
+    passed: [lease, connection],
+  };
+}
+
+async function takeLease(path: string, guest: string, io: ProgramIo) {
+  try {
+    return await io.takeLease(path, guest);
+  } catch (error) {
+    const { name, message } = error as Error;
+    if (name === 'RefusedError') {
+      const advice = '`scanoutctl leases` shows who has it, and `scanoutctl check` what is configured.';
+      throw new CliError(EXIT.refused, `guest "${guest}" does not get its lease: ${message}`, advice);
+    }
+    if (name === 'ClosedError') {
+      throw new CliError(EXIT.unreachable, message, 'The daemon has ended. Is it being restarted?');
+    }
+    throw new CliError(EXIT.unreachable, refusal(error).message, adviceFor(refusal(error).code));
   }
 }
 
@@ -149,7 +202,7 @@ function adviceFor(code: string): string {
 
 /** The command as a shell would take it, for --dry-run. */
 export function formatCommand(argv: readonly string[]): string {
-  const quoted = argv.map((text) =>
+  const quoted = withDescriptor(argv, '{fd}').map((text) =>
     /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`,
   );
   return `${quoted.join(' ')}\n`;

@@ -70,6 +70,11 @@ function programsOf(error: (text: string) => void): ProgramIo {
     error,
     isExecutable,
     probeSocket: async (path) => (await native()).probeSocket(path),
+    takeLease: async (path, name) => {
+      const { takeLease } = await import('../../clients/node/lease.js');
+      const lease = await takeLease({ path, name });
+      return { lease: lease.fd, connection: lease.detach() };
+    },
     replaceProgram: async (...call) => (await native()).replaceProgram(...call),
     sleep: (ms) => setTimeout(ms),
     now: () => performance.now(),

@@ -86,10 +86,11 @@ export function formatGuests(guests: readonly GuestDocument[], style: Style): st
     return 'No guest. Guests connect to the guest socket; see docs/guest-protocol.md.\n';
   }
   const rows = guests.flatMap((guest) => {
-    const { name, kind, output, mode } = guest;
-    const on = [output ?? '-', mode === null ? '-' : formatMode(mode), areaOf(guest)];
+    const { name, kind, output, mode, lease } = guest;
+    const outputs = lease === null ? output : lease.outputs.map(plain).join(', ') || null;
+    const on = [outputs ?? '-', mode === null ? '-' : formatMode(mode), areaOf(guest)];
     const place = [name, kind, connectionOf(guest), ...on];
-    const planes = guest.planes.map(planeCells);
+    const planes = lease === null ? guest.planes.map(planeCells) : [['lease', '-', lease.state]];
     return (planes.length === 0 ? [[]] : planes).map((cells, index) => [
       ...(index === 0 ? place : place.map(() => '')),
       ...cells,
@@ -138,6 +139,7 @@ export function formatGuest(guest: GuestDocument, style: Style): string {
       `${count(plane.latencyUs.count, 'flip')}: p50 ${formatMicros(plane.latencyUs.p50)}, ` +
       `p99 ${formatMicros(plane.latencyUs.p99)}, max ${formatMicros(plane.latencyUs.max)}\n`,
   );
+  if (guest.lease !== null) return formatGuests([guest], style);
   return [
     formatGuests([guest], style),
     `${count(guest.buffers, 'buffer')} registered, ${count(guest.copies, 'frame')} copied, ${guest.late} answered before shown\n`,
@@ -215,10 +217,24 @@ function notesOfOutput(output: OutputDocument): string[] {
   return notes;
 }
 
+/** What there is to say of a guest that shows itself. */
+function noteOfLease({ name, lease }: GuestDocument): string[] {
+  if (lease === null) return [];
+  switch (lease.state) {
+    case 'waiting':
+      return [`${name}: waits for lease ${lease.name}`];
+    case 'leased':
+      return [`${name}: has lease ${lease.name}: its flips are its own, and not counted here`];
+    case 'ended':
+      return [`${name}: has lease ${lease.name} no more: ${lease.reason}`];
+  }
+}
+
 function notesOfGuest(guest: GuestDocument): string[] {
-  const notes = guest.planes
+  const planes = guest.planes
     .filter((plane) => plane.state !== 'direct' && plane.reason !== '')
     .map((plane) => `${guest.name}: plane ${plane.index} is ${plane.state}: ${plane.reason}`);
+  const notes = [...noteOfLease(guest), ...planes];
   return guest.lastError === '' ? notes : [...notes, `${guest.name}: newest error: ${guest.lastError}`];
 }
 

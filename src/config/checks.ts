@@ -37,7 +37,7 @@ export function crossCheck(document: Table, accounts: AccountLookup): Finding[] 
     ...checkUnreachable('card', cards.known, (card) => ({ device: card.device, driver: card.driver })),
     ...checkUnreachable('output', outputs.known, outputMatchOf),
     ...checkOutputNames(outputs.known),
-    ...checkGuests(guests, document.guest, outputs, policy),
+    ...checkGuests(guests, document.guest, outputs, leases, policy),
     ...checkGuestSockets(daemon, guests.known),
     ...checkLeases(leases.known, outputs),
     ...checkAccounts(daemon, guests.known, accounts),

@@ -1,6 +1,6 @@
 /** The command of a [[guest]]: a program with its arguments, in which words in braces stand for what the entry says. */
 
-export const COMMAND_WORDS = ['name', 'socket', 'address', 'device', 'output'] as const;
+export const COMMAND_WORDS = ['name', 'socket', 'address', 'device', 'output', 'lease', 'fd'] as const;
 export type CommandWord = (typeof COMMAND_WORDS)[number];
 
 /** What the words stand for; a guest need not have each. */
@@ -15,6 +15,14 @@ export class CommandError extends Error {
     super(message);
     this.name = 'CommandError';
   }
+}
+
+/** What `{fd}` stands for until there is a lease; texts of the configuration have no NUL. */
+export const FD_TO_COME = '\0fd\0';
+
+/** The command when the number is known, or in place of it what people are shown. */
+export function withDescriptor(command: readonly string[], number: string): string[] {
+  return command.map((text) => text.replaceAll(FD_TO_COME, number));
 }
 
 const WORDS_ALLOWED = `${COMMAND_WORDS.map((word) => `{${word}}`).join(', ')}, or {{ and }} for braces`;

@@ -1,6 +1,6 @@
 /** The configuration as the rest of the daemon uses it: parsed values, no text that has to be read again. */
 
-import { type CommandValues, expandCommand } from './command.js';
+import { type CommandValues, expandCommand, FD_TO_COME } from './command.js';
 import type { GuestEntry } from './guest-schema.js';
 import type { LeaseEntry } from './lease-schema.js';
 
@@ -81,6 +81,15 @@ export interface OutputConfig {
 /** What every guest has. */
 interface GuestCommon {
   name: string;
+  /**
+   * Program and arguments that `scanoutctl guest run` starts, nothing left to put in but the number of a descriptor
+   * (`withDescriptor`); null: none.
+   */
+  command: string[] | null;
+}
+
+/** What guests have that the daemon shows. */
+interface ShownGuestCommon extends GuestCommon {
   /** Connector name or `OutputConfig.name`; null: the planner chooses. */
   output: string | null;
   plane: PlaneRequest;
@@ -88,8 +97,6 @@ interface GuestCommon {
   area: Area | null;
   /** -100 to 100; higher is above. */
   z: number;
-  /** Program and arguments that `scanoutctl guest run` starts, nothing left to put in; null: none. */
-  command: string[] | null;
 }
 
 /** Peer credentials that may be this guest: one of either list. Null for both: anybody. */
@@ -99,7 +106,7 @@ export interface PeerRule {
 }
 
 /** Our own protocol; see docs/guest-protocol.md. */
-export interface SocketGuestConfig extends GuestCommon, PeerRule {
+export interface SocketGuestConfig extends ShownGuestCommon, PeerRule {
   kind: 'socket';
   /** Present modes that the guest may choose, one at least. */
   present: PresentMode[];
@@ -108,7 +115,7 @@ export interface SocketGuestConfig extends GuestCommon, PeerRule {
 }
 
 /** A virtual machine whose virtio-gpu device the daemon is, by vhost-user. */
-export interface VirtioGuestConfig extends GuestCommon, PeerRule {
+export interface VirtioGuestConfig extends ShownGuestCommon, PeerRule {
   kind: 'virtio';
   /** On which the daemon listens: absolute, at most 107 bytes. */
   socket: string;
@@ -117,7 +124,7 @@ export interface VirtioGuestConfig extends GuestCommon, PeerRule {
 }
 
 /** A virtual machine that offers QEMU's D-Bus display. One of `socket` and `address` is set. */
-export interface QemuGuestConfig extends GuestCommon {
+export interface QemuGuestConfig extends ShownGuestCommon {
   kind: 'qemu';
   socket: string | null;
   address: string | null;
@@ -126,7 +133,7 @@ export interface QemuGuestConfig extends GuestCommon {
 }
 
 /** A device of VFIO with a display plane. */
-export interface VfioGuestConfig extends GuestCommon, PeerRule {
+export interface VfioGuestConfig extends ShownGuestCommon, PeerRule {
   kind: 'vfio';
   /** Directory in sysfs; null with owner "socket", and only then. */
   device: string | null;
@@ -134,7 +141,15 @@ export interface VfioGuestConfig extends GuestCommon, PeerRule {
   owner: 'daemon' | 'vmm' | 'socket';
 }
 
-export type GuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
+/** A program that drives what it is leased by itself. */
+export interface LeaseGuestConfig extends GuestCommon, PeerRule {
+  kind: 'lease';
+  /** Name of a `LeaseConfig`. */
+  lease: string;
+}
+
+export type ShownGuestConfig = SocketGuestConfig | VirtioGuestConfig | QemuGuestConfig | VfioGuestConfig;
+export type GuestConfig = ShownGuestConfig | LeaseGuestConfig;
 
 /** Parts of a card that another program may drive itself. */
 export interface LeaseConfig extends PeerRule {
@@ -252,17 +267,18 @@ function resolveLease(lease: LeaseEntry, accounts: AccountLookup): LeaseConfig {
 }
 
 function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountLookup): GuestConfig {
+  const { name, kind } = guest;
+  const command =
+    guest.command === undefined ? null : expandCommand(guest.command, commandValues(guest, guestSocket));
+  const peers = { uids: idsOf(guest.uid, accounts.user), gids: idsOf(guest.gid, accounts.group) };
   const common = {
-    name: guest.name,
+    name,
+    command,
     output: guest.output ?? guest.outputs?.[0] ?? null,
     plane: guest.plane,
     area: guest.area ?? null,
     z: guest.z,
-    command:
-      guest.command === undefined ? null : expandCommand(guest.command, commandValues(guest, guestSocket)),
   };
-  const peers = { uids: idsOf(guest.uid, accounts.user), gids: idsOf(guest.gid, accounts.group) };
-  const { kind } = guest;
   switch (kind) {
     case 'socket':
       return { ...common, ...peers, kind, present: guest.present, maxBuffers: guest.max_buffers };
@@ -279,6 +295,8 @@ function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountL
       };
     case 'vfio':
       return { ...common, ...peers, kind, device: guest.device ?? null, owner: guest.owner };
+    case 'lease':
+      return { name, command, ...peers, kind, lease: guest.lease ?? '' };
   }
 }
 
@@ -295,12 +313,14 @@ export function commandValues(guest: GuestEntry, guestSocket: string): CommandVa
     address: guest.address ?? null,
     device: guest.device ?? null,
     output: guest.output ?? guest.outputs?.[0] ?? null,
+    lease: guest.lease ?? null,
+    fd: guest.kind === 'lease' ? FD_TO_COME : null,
   };
 }
 
 /** The socket by which the guest and the daemon find each other, whichever of them listens. */
 export function socketOf(guest: GuestEntry, guestSocket: string): string | null {
-  if (guest.kind === 'socket') return guestSocket;
+  if (guest.kind === 'socket' || guest.kind === 'lease') return guestSocket;
   return guest.kind === 'virtio' ? guestSocketPath(guest) : (guest.socket ?? null);
 }
 

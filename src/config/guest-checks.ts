@@ -5,6 +5,7 @@ import { commandValues, guestSocketPath } from './config.js';
 import { type Entries, type Entry, finding } from './entries.js';
 import { CONNECTOR_NAME, MAX_SIZE } from './fields.js';
 import { type GuestEntry, KEYS_OF_KINDS } from './guest-schema.js';
+import type { LeaseEntry } from './lease-schema.js';
 import type { Path } from './locate.js';
 import type { Finding } from './problems.js';
 import type { ConfigDocument, OutputEntry } from './schema.js';
@@ -16,6 +17,7 @@ export function checkGuests(
   guests: Entries<GuestEntry>,
   written: unknown,
   outputs: Entries<OutputEntry>,
+  leases: Entries<LeaseEntry>,
   policy: Entry<PolicyTable> | null,
 ): Finding[] {
   return [
@@ -26,8 +28,12 @@ export function checkGuests(
     ...guests.known.flatMap(checkArea),
     ...guests.known.flatMap((guest) => checkOutputsOf(guest, outputs)),
     ...checkPlanes(guests.known, outputs.known),
+    ...guests.known.flatMap((guest) => checkLeaseOf(guest, leases)),
   ];
 }
+
+/** Keys that say where a guest is shown. */
+const LEASED = new Set(['output', 'outputs', 'plane', 'area', 'z']);
 
 /** Keys that another kind has, and what a kind cannot do without. */
 function checkKind({ index, value, unsure }: Entry<GuestEntry>, written: object): Finding[] {
@@ -36,6 +42,10 @@ function checkKind({ index, value, unsure }: Entry<GuestEntry>, written: object)
   const strange = Object.keys(written).flatMap((name) => {
     const kinds = Object.hasOwn(KEYS_OF_KINDS, name) ? KEYS_OF_KINDS[name] : undefined;
     if (kinds === undefined || kinds.includes(kind)) return [];
+    if (kind === 'lease' && LEASED.has(name)) {
+      const message = 'says where a guest is shown; this one has a lease, whose outputs are in its [[lease]]';
+      return [{ path: ['guest', index, name], found: name, allowed: 'a guest of another kind', message }];
+    }
     const allowed = `a guest of kind ${kinds.map((one) => `"${one}"`).join(' or ')}`;
     const message = `is a key of ${allowed}; this one is of kind "${kind}"`;
     return [{ path: ['guest', index, name], found: name, allowed, message }];
@@ -54,6 +64,9 @@ function checkMissing(index: number, value: GuestEntry, unsure: ReadonlySet<stri
     const strange = checkOwner(index, value);
     const found = value.owner === 'socket' || value.device !== undefined || unsure.has('device');
     return found ? strange : [...strange, missing('device', 'a device')];
+  }
+  if (value.kind === 'lease' && value.lease === undefined && !unsure.has('lease')) {
+    return [missing('lease', 'the name of a [[lease]]')];
   }
   if (value.kind === 'qemu' && !unsure.has('socket') && !unsure.has('address')) {
     if (value.socket === undefined && value.address === undefined) {
@@ -179,6 +192,16 @@ function checkOutput(path: Path, output: string, outputs: Entries<OutputEntry>):
   const names = outputs.known.flatMap(({ value: { name } }) => (name === undefined ? [] : [`"${name}"`]));
   const allowed = ['a connector name such as "HDMI-A-1"', ...names].join(', ');
   return [finding(path, output, allowed, 'no [[output]] has this name')];
+}
+
+function checkLeaseOf({ index, value, unsure }: Entry<GuestEntry>, leases: Entries<LeaseEntry>): Finding[] {
+  const { kind, lease } = value;
+  if (kind !== 'lease' || lease === undefined || unsure.has('kind') || unsure.has('lease')) return [];
+  const isOpen = !leases.complete || leases.known.some(({ unsure: open }) => open.has('name'));
+  if (isOpen || leases.known.some((entry) => entry.value.name === lease)) return [];
+  const names = leases.known.map((entry) => `"${entry.value.name}"`).join(', ');
+  const allowed = names === '' ? 'the name of a [[lease]], of which there is none' : names;
+  return [finding(['guest', index, 'lease'], lease, allowed, 'no [[lease]] has this name')];
 }
 
 /** Ids of planes are unique within a card only, so they mean something only together with an output. */

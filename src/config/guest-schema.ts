@@ -1,6 +1,7 @@
 /** The [[guest]] table: what every guest has, and what only guests of one kind have. */
 import * as z from 'zod';
 import { absolutePath, accounts, key, MAX_SIZE, SOCKET_PATH, socketPath, text } from './fields.js';
+import { LEASE_NAME } from './lease-schema.js';
 
 /** Buffers of one guest (SCANOUTD_MAX_BUFFERS). */
 export const MAX_BUFFERS = 64;
@@ -12,15 +13,21 @@ const MAX_COMMAND = 1024;
 const MAX_CONSOLE = 255;
 
 export const PRESENT_MODES = ['mailbox', 'fifo', 'async'] as const;
-export const GUEST_KINDS = ['socket', 'virtio', 'qemu', 'vfio'] as const;
+export const GUEST_KINDS = ['socket', 'virtio', 'qemu', 'vfio', 'lease'] as const;
 export type GuestKindName = (typeof GUEST_KINDS)[number];
+/** Those whose pictures the daemon puts on planes. */
+const SHOWN_KINDS: readonly GuestKindName[] = ['socket', 'virtio', 'qemu', 'vfio'];
 
 /** The kinds that have a key; a key that is not here is every kind's. */
 export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindName[]>>> = {
   present: ['socket'],
   max_buffers: ['socket'],
-  uid: ['socket', 'virtio', 'vfio'],
-  gid: ['socket', 'virtio', 'vfio'],
+  output: SHOWN_KINDS,
+  plane: SHOWN_KINDS,
+  area: SHOWN_KINDS,
+  z: SHOWN_KINDS,
+  uid: ['socket', 'virtio', 'vfio', 'lease'],
+  gid: ['socket', 'virtio', 'vfio', 'lease'],
   socket: ['virtio', 'qemu'],
   outputs: ['virtio'],
   address: ['qemu'],
@@ -28,6 +35,7 @@ export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindNa
   scale: ['qemu'],
   device: ['vfio'],
   owner: ['vfio'],
+  lease: ['lease'],
 };
 
 export const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
@@ -72,7 +80,7 @@ export const guest = key(
     ),
     kind: key(
       z.enum(GUEST_KINDS),
-      '"socket", "virtio", "qemu" or "vfio"',
+      '"socket", "virtio", "qemu", "vfio" or "lease"',
       'How the guest reaches the daemon.',
     ).default('socket'),
     output: key(
@@ -117,6 +125,11 @@ export const guest = key(
       'Kind vfio: who opens the device: a virtual machine, whose descriptor is then used too; the daemon itself; or ' +
         'whoever offers it on the guest socket, under the name of this guest.',
     ).default('vmm'),
+    lease: key(
+      z.string().regex(LEASE_NAME),
+      'the name of a [[lease]]',
+      'Kind lease: what the guest gets, to drive it itself. The outputs are those of the lease.',
+    ).optional(),
     command: key(
       z
         .array(key(z.string().regex(/^[^\0]*$/), 'a text without NUL', 'One argument.'))
@@ -124,7 +137,7 @@ export const guest = key(
         .max(MAX_COMMAND),
       `a list of 1 to ${MAX_COMMAND} texts: a program and its arguments`,
       'What `scanoutctl guest run` starts: a program and its arguments, with no shell in between. {name}, {socket}, ' +
-        '{address}, {device} and {output} stand for what the guest has; {{ and }} are braces.',
+        '{address}, {device}, {output}, {lease} and {fd} stand for what the guest has; {{ and }} are braces.',
     ).optional(),
     plane: key(
       z.union([z.enum(['auto', 'primary', 'overlay', 'cursor']), z.int().min(1).max(0xffffffff)]),
@@ -148,13 +161,13 @@ export const guest = key(
     uid: key(
       accounts,
       'the name or the number of a user, or a list of them',
-      'Kinds socket and virtio: users whose processes may be this guest. Kind vfio, with owner = "socket": users whose ' +
+      'Kinds socket, virtio and lease: users whose processes may be this guest. Kind vfio, with owner = "socket": users whose ' +
         'processes may offer its device. Absent, with gid absent: all that can open the socket.',
     ).optional(),
     gid: key(
       accounts,
       'the name or the number of a group, or a list of them',
-      'Kinds socket and virtio: groups whose processes (by their first group) may be this guest. Kind vfio, with ' +
+      'Kinds socket, virtio and lease: groups whose processes (by their first group) may be this guest. Kind vfio, with ' +
         'owner = "socket": groups whose processes may offer its device.',
     ).optional(),
     max_buffers: key(

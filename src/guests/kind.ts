@@ -6,6 +6,8 @@ import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { FdStore } from '../service/store.js';
 import type { Guest } from './guest.js';
+import type { LeaseGuest, Leases } from './lease.js';
+import type { LeaseTaker } from './lease-request.js';
 import type { DeviceTaker } from './offer.js';
 
 /** The daemon takes no such guest; the text says why. */
@@ -35,6 +37,13 @@ export interface GuestHost {
   departed(guest: Guest, clean: boolean): Promise<void>;
   /** Something in a guest's document changed. */
   changed(): void;
+  /** Throws an AdmissionError when a guest has the name, or when `policy.max_guests` are there. */
+  checkRoom(name: string): void;
+  readonly leases: Leases;
+  /** Guests that drive what they are leased by themselves, and so are no `Guest`: those that are there, and those that were. */
+  readonly lessees: Map<string, LeaseGuest>;
+  /** Set by the kind that has the leases, asked by the kind that hears of who wants one. */
+  takeLease: LeaseTaker;
   /** Set by the kind that shows devices, asked by the kind that is offered them. */
   takeDevice: DeviceTaker;
 }

@@ -9,6 +9,8 @@ import type { FlipStatistics } from '../service/statistics.js';
 import type { FdStore } from '../service/store.js';
 import type { Guest } from './guest.js';
 import { AdmissionError, type GuestHost } from './kind.js';
+import type { LeaseGuest, Leases } from './lease.js';
+import type { LeaseTaker } from './lease-request.js';
 import type { DeviceTaker } from './offer.js';
 import { Code, ProtocolError } from './protocol.js';
 
@@ -19,6 +21,7 @@ export class GuestManager implements GuestHost {
   private readonly guests = new Map<string, Guest>();
   /** By name: an assignment outlives the guest's connection. */
   private readonly assignments = new Map<string, AssignRequest>();
+  readonly lessees = new Map<string, LeaseGuest>();
   readonly log: Logger;
 
   constructor(
@@ -27,6 +30,7 @@ export class GuestManager implements GuestHost {
     readonly statistics: FlipStatistics,
     private readonly logs: Log,
     readonly store: FdStore,
+    readonly leases: Leases,
     readonly changed: () => void,
   ) {
     this.log = logs.module('guests');
@@ -34,6 +38,10 @@ export class GuestManager implements GuestHost {
 
   takeDevice: DeviceTaker = async () => {
     throw new ProtocolError(Code.badState, 'no kind of guest takes devices');
+  };
+
+  takeLease: LeaseTaker = () => {
+    throw new ProtocolError(Code.badState, 'no kind of guest has leases');
   };
 
   readonly audit: Log['audit'] = (event, details) => this.logs.audit(event, details);
@@ -51,12 +59,19 @@ export class GuestManager implements GuestHost {
 
   // ---- GuestHost
 
-  place(name: string, output: string | null): Card {
-    if (this.guests.has(name)) throw new AdmissionError(`there is a guest ${name} already`);
+  checkRoom(name: string): void {
+    const lessees = [...this.lessees.values()].filter(({ connected }) => connected);
+    if (this.guests.has(name) || lessees.some(({ settings }) => settings.name === name)) {
+      throw new AdmissionError(`there is a guest ${name} already`);
+    }
     const { maxGuests } = this.config.policy;
-    if (this.guests.size >= maxGuests) {
+    if (this.guests.size + lessees.length >= maxGuests) {
       throw new AdmissionError(`at most ${maxGuests} guests are admitted (policy.max_guests)`);
     }
+  }
+
+  place(name: string, output: string | null): Card {
+    this.checkRoom(name);
     const card = this.outputFor(name, output)?.card ?? this.cards[0];
     if (card === undefined) throw new AdmissionError('there is no card');
     return card;
@@ -136,7 +151,7 @@ export class GuestManager implements GuestHost {
     const guest = this.guests.get(name);
     const now = guest === undefined ? undefined : this.outputOf(guest);
     if (now?.lit != null) return now;
-    const reserved = new Set(this.config.guests.flatMap(outputsOf));
+    const reserved = new Set(this.config.guests.flatMap((one) => outputsOf(one, this.config)));
     const free = this.outputs().filter((output) => output.lit !== null && output.guestCount === 0);
     return free.find((output) => !reserved.has(output.name)) ?? now;
   }
@@ -144,7 +159,11 @@ export class GuestManager implements GuestHost {
   /** Moves a guest. Throws an AssignError. */
   async assign(name: string, request: AssignRequest): Promise<void> {
     const guest = this.guests.get(name);
-    if (guest === undefined && guestSettings(this.config, name) === null) {
+    const settings = guestSettings(this.config, name);
+    if (guest === undefined && settings?.kind === 'lease') {
+      throw new AssignError(`guest ${name} has lease ${settings.lease}, and shows itself on its outputs`);
+    }
+    if (guest === undefined && settings === null) {
       throw new AssignError(`there is no guest ${name}; known are: ${this.names()}`);
     }
     if (request.output !== undefined) {
@@ -191,14 +210,17 @@ export class GuestManager implements GuestHost {
   }
 
   documents(): GuestDocument[] {
-    return [...this.guests.values()].map((guest) => ({
+    const shown = [...this.guests.values()].map((guest) => ({
       ...guest.document(),
       mode: this.outputOf(guest)?.modeDocument() ?? null,
+      lease: null,
     }));
+    return [...shown, ...[...this.lessees.values()].map((guest) => guest.document())];
   }
 }
 
-function outputsOf(settings: GuestConfig): string[] {
+function outputsOf(settings: GuestConfig, { leases }: Config): string[] {
+  if (settings.kind === 'lease') return leases.find(({ name }) => name === settings.lease)?.outputs ?? [];
   if (settings.kind === 'virtio' && settings.outputs !== null) return settings.outputs;
   return settings.output === null ? [] : [settings.output];
 }

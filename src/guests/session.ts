@@ -3,6 +3,7 @@ import type { Fd } from '../native/base.js';
 import { isSystemError } from '../native/base.js';
 import type { Logger } from '../service/log.js';
 import { discard, ImportError } from './buffers.js';
+import type { GuestLeaseRequest, TakenLease } from './lease-request.js';
 import type { DeviceOffer, TakenDevice } from './offer.js';
 import {
   Code,
@@ -14,6 +15,7 @@ import {
   type OfferDevice,
   ProtocolError,
   type RenewBuffer,
+  type TakeLease,
 } from './protocol.js';
 import type { SocketGuest } from './socket.js';
 
@@ -34,6 +36,8 @@ export interface SessionHost {
   arrived(guest: SocketGuest): Promise<void>;
   /** Takes a device that the peer offers instead of pictures. Throws a ProtocolError. */
   offered(session: GuestSession, offer: Omit<DeviceOffer, 'peer'>): Promise<TakenDevice>;
+  /** Asks for the lease that the peer gets instead of planes. Throws a ProtocolError. */
+  lease(session: GuestSession, request: Omit<GuestLeaseRequest, 'peer'>): TakenLease;
   /** It is gone, one way or the other. */
   departed(guest: SocketGuest, clean: boolean): Promise<void>;
 }
@@ -43,7 +47,8 @@ const MOST_WAITING = 64;
 
 export class GuestSession {
   private guest: SocketGuest | null = null;
-  private device: (TakenDevice & { name: string }) | null = null;
+  /** What it has in place of planes of its own: a device that it offered, or a lease, also one that it waits for. */
+  private other: ((TakenDevice | TakenLease) & { name: string; what: string }) | null = null;
   private turn: Promise<void> = Promise.resolve();
   private waiting = 0;
   private ended = false;
@@ -100,13 +105,17 @@ export class GuestSession {
       await this.offer(message, fds);
       return;
     }
-    if (message.type === 'bye' && this.device !== null) {
+    if (message.type === 'takeLease') {
+      this.takeLease(message);
+      return;
+    }
+    if (message.type === 'bye' && this.other !== null) {
       this.bye(message.serial);
       return;
     }
     const { guest } = this;
     if (guest === null) {
-      const when = this.device === null ? 'before hello' : 'of who offered a device';
+      const when = this.other === null ? 'before hello' : `after ${this.other.what}`;
       throw new ProtocolError(Code.badState, `${message.type} ${when}`);
     }
     switch (message.type) {
@@ -151,28 +160,44 @@ export class GuestSession {
 
   /** The first message of a connection, and only that. */
   private checkFirst(what: string): void {
-    if (this.guest === null && this.device === null) return;
-    throw new ProtocolError(
-      Code.badState,
-      `${what} after ${this.guest === null ? 'a device was offered' : 'hello'}`,
-    );
+    if (this.guest === null && this.other === null) return;
+    throw new ProtocolError(Code.badState, `${what} after ${this.other?.what ?? 'hello'}`);
   }
 
   private async offer({ name, serial }: OfferDevice, [device]: Fd[]): Promise<void> {
     this.checkFirst('a device');
     if (device === undefined) throw new ProtocolError(Code.badFd, 'a device expected');
-    const ended = (code: Code, text: string) => {
-      this.send({ type: 'error', serial: 0, code, errnum: 0, fatal: 1, text });
-      this.device = null; // given up already
-      this.end(text);
-    };
+    const ended = (code: Code, text: string) => this.dismiss(0, code, text);
     const taken = await this.host.offered(this, { name, device, ended });
     if (this.ended) {
       await taken.withdraw(this.clean);
       return;
     }
-    this.device = { name, withdraw: (clean) => taken.withdraw(clean) };
+    this.other = { name, what: 'a device was offered', withdraw: (clean) => taken.withdraw(clean) };
     this.done(serial);
+  }
+
+  /** Answered when the lease is there; who waits for it may say bye. */
+  private takeLease({ name, serial }: TakeLease): void {
+    this.checkFirst('a lease');
+    let open = serial;
+    const taken = this.host.lease(this, {
+      name,
+      granted: (lease, fd) => {
+        this.send({ type: 'lease', serial, lease }, [fd]);
+        open = 0;
+      },
+      noticed: (milliseconds, text) => this.send({ type: 'leaseNotice', serial: 0, milliseconds, text }),
+      ended: (code, text) => this.dismiss(open, code, text),
+    });
+    this.other = { name, what: 'a lease was asked for', withdraw: (clean) => taken.withdraw(clean) };
+  }
+
+  /** The device or the lease is gone already. */
+  private dismiss(serial: number, code: Code, text: string): void {
+    this.send({ type: 'error', serial, code, errnum: 0, fatal: 1, text });
+    this.other = null;
+    this.end(text);
   }
 
   private async hello(message: Hello, fds: Fd[]): Promise<void> {
@@ -196,9 +221,9 @@ export class GuestSession {
     const code = known ? error.code : Code.internal;
     const text = known ? error.text : error instanceof Error ? error.message : String(error);
     const errnum = error instanceof ImportError || isSystemError(error) ? error.errno : 0;
-    const fatal = this.guest === null && this.device === null;
+    const fatal = this.guest === null && this.other === null;
     this.log.warn(
-      { guest: this.guest?.name ?? this.device?.name, code, errnum, fatal, err: known ? undefined : error },
+      { guest: this.guest?.name ?? this.other?.name, code, errnum, fatal, err: known ? undefined : error },
       `refused: ${text}`,
     );
     this.guest?.told(text);
@@ -218,7 +243,10 @@ export class GuestSession {
     if (this.ended) return;
     try {
       if (this.connection.send(encode(message), fds) === 'sent') return;
-      this.log.warn({ guest: this.guest?.name }, 'the guest does not read its messages: closed');
+      this.log.warn(
+        { guest: this.guest?.name ?? this.other?.name },
+        'the guest does not read its messages: closed',
+      );
       this.end('does not read');
     } catch (error) {
       if (!isSystemError(error)) throw error;
@@ -231,12 +259,12 @@ export class GuestSession {
     if (this.ended) return;
     this.ended = true;
     this.connection.close();
-    const { guest, device } = this;
-    const leaving = guest ?? device;
+    const { guest, other } = this;
+    const leaving = guest ?? other;
     if (leaving === null) return;
     this.log.info({ guest: leaving.name, reason }, 'guest left');
     this.turn = this.turn
-      .then(() => (guest === null ? device?.withdraw(this.clean) : this.host.departed(guest, this.clean)))
+      .then(() => (guest === null ? other?.withdraw(this.clean) : this.host.departed(guest, this.clean)))
       .catch((error: unknown) => this.log.error({ guest: leaving.name, err: error }, 'leaving failed'));
   }
 

@@ -6,6 +6,7 @@ import { allowsPeer, guestSettings } from '../config/match.js';
 import type { Fd } from '../native/base.js';
 import { type PeerCredentials, type SeqPacket, SeqPacketServer } from '../native/seqpacket.js';
 import { AdmissionError, type GuestHost, type GuestKind, type GuestKindEntry } from './kind.js';
+import type { GuestLeaseRequest, TakenLease } from './lease-request.js';
 import type { DeviceOffer, TakenDevice } from './offer.js';
 import { Code, type Hello, MAX, ProtocolError } from './protocol.js';
 import { GuestSession, type SessionHost } from './session.js';
@@ -86,6 +87,10 @@ class SocketKind implements GuestKind, SessionHost {
 
   offered(session: GuestSession, offer: Omit<DeviceOffer, 'peer'>): Promise<TakenDevice> {
     return this.host.takeDevice({ ...offer, peer: this.credentialsOf(session) });
+  }
+
+  lease(session: GuestSession, request: Omit<GuestLeaseRequest, 'peer'>): TakenLease {
+    return this.host.takeLease({ ...request, peer: this.credentialsOf(session) });
   }
 
   private credentialsOf(session: GuestSession): { pid: number; uid: number; gid: number } {

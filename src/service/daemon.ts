@@ -68,15 +68,21 @@ export class Daemon {
     this.log = logs.module('daemon');
     this.config = setup.config;
     this.store = new SystemdStore(logs.module('store'));
-    this.guests = new GuestManager(this.cards, this.config, this.statistics, logs, this.store, () =>
-      this.manager.emit('changed', 'guests'),
-    );
-    this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.keeper = new LeaseKeeper(this.store, logs.module('leases'));
     this.leases = new LeaseBroker(this.cards, this.config, logs, () => {
       this.keeper.update(stateOf(this.leases.holdings.list()));
       this.manager.emit('changed', 'leases');
     });
+    this.guests = new GuestManager(
+      this.cards,
+      this.config,
+      this.statistics,
+      logs,
+      this.store,
+      this.leases,
+      () => this.manager.emit('changed', 'guests'),
+    );
+    this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
     this.manager = new Manager(
       VERSION,

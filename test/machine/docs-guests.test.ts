@@ -10,7 +10,9 @@ import type { TestDaemon } from './inside/daemon.js';
 import * as rig from './inside/examples-rig.js';
 import { EXAMPLES, SLOW_MS, shows, startDaemon, WORDS } from './inside/examples-rig.js';
 import { GuestProcess } from './inside/guest-process.js';
+import { plainPicture } from './inside/lessee.js';
 import { makeMdev } from './inside/mdev.js';
+import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'docs-guests-'));
@@ -102,6 +104,20 @@ test('a VFIO device of a machine', async () => {
   const mdev = makeMdev('mbochs', { vmap: true, id });
   await proves('vfio', { name: 'vgpu', words: `${WORDS} device=bochs` }, (run) => isDirectOf(run, 'vgpu'));
   await mdev.remove();
+});
+
+test('a program that drives its output itself', async () => {
+  const daemon = await startDaemon(block('lease', 'toml'));
+  await daemon.during(async () => {
+    const guest = shell(daemon, block('lease', 'sh'));
+    await guest.during(async () => {
+      await guest.event('drawn', { rgb: 'ff0000', lease: 'stage' });
+      await assertSeen(daemon, card.connectors[0] ?? '', plainPicture(0xff0000), 'the player');
+      const { pid, lease } = await daemon.guest('player');
+      assert.deepEqual([pid, lease?.state, lease?.outputs], [guest.pid, 'leased', [card.connectors[0]]]);
+    });
+    await daemon.until('it has ended', ({ guests }) => guests.some(({ lease }) => lease?.state === 'ended'));
+  });
 });
 
 test("QEMU's display by its monitor, with blobs", async () => {

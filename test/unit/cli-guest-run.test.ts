@@ -140,7 +140,13 @@ test('--dry-run prints the command as a shell takes it, and with --json its docu
   const document = JSON.parse(scanoutctl('vm', '--dry-run', '--json').stdout);
   const socket = '/run/scanoutd/vm.sock';
   const environment = { SCANOUTD_GUEST: 'vm', SCANOUTD_SOCKET: socket };
-  assert.deepEqual(document, { guest: 'vm', kind: 'virtio', argv: ['/no/qemu', socket], environment });
+  assert.deepEqual(document, {
+    guest: 'vm',
+    kind: 'virtio',
+    argv: ['/no/qemu', socket],
+    environment,
+    lease: null,
+  });
   assert.equal(scanoutctl('vm', '--json').status, EXIT.usage);
   assert.equal(scanoutctl('vm', '--wait', 'long').status, EXIT.usage);
 });
@@ -163,6 +169,7 @@ const START: GuestStart = {
   argv: ['p', 'x'],
   environment: { A: 'guest' },
   waitFor: '/s',
+  lease: null,
 };
 
 class Replaced extends Error {}
@@ -183,6 +190,7 @@ function world(codes: string[], more: Partial<ProgramIo> = {}) {
       const code = codes.shift();
       if (code !== undefined) throw refused('connect', code);
     },
+    takeLease: async () => assert.fail('nobody wants a lease'),
     replaceProgram: async (...call) => {
       calls.push(call);
       throw new Replaced();
@@ -203,7 +211,7 @@ test('a reason for waiting is told once, and another one again', async () => {
     said.map((text) => text.split(': ').at(-1)),
     ['ENOENT\n', 'ECONNREFUSED\n', 'EACCES\n'],
   );
-  assert.deepEqual(calls, [['/b/p', ['p', 'x'], ['A=guest', 'B=b', 'PATH=rel:/a:/b'], 3]]);
+  assert.deepEqual(calls, [['/b/p', ['p', 'x'], ['A=guest', 'B=b', 'PATH=rel:/a:/b'], 3, []]]);
 });
 
 test('waiting ends, and tells the last reason', async () => {

@@ -51,6 +51,31 @@ clock  virtio  connected         HDMI-A-1  1920x1080@59.94  1920x1080+0+0  overl
   );
 });
 
+test('a guest with a lease has its outputs and its state, and no flips', () => {
+  const lease = { name: 'wall', outputs: [], reason: '' };
+  const of = (name: string, change: Parameters<typeof guest>[0]) =>
+    guest({ name, kind: 'lease', output: null, area: null, mode: null, planes: [], ...change });
+  const text = formatGuests(
+    [
+      of('late', { lease: { ...lease, state: 'waiting' } }),
+      of('player', { lease: { ...lease, state: 'leased', outputs: ['DP-1', 'DP-2'] } }),
+      of('gone', { connected: false, lease: { ...lease, state: 'ended', reason: 'it has left' } }),
+    ],
+    STYLE,
+  );
+  const lines = text.split('\n').map((line) => line.trimEnd());
+  assert.match(lines[1] ?? '', /^late +lease +812 \(user 64055\) +- +- +- +lease +- +waiting$/);
+  assert.match(lines[2] ?? '', /^player +lease +812 \(user 64055\) +DP-1, DP-2 +- +- +lease +- +leased$/);
+  assert.match(lines[3] ?? '', /^gone +lease +not connected +- +- +- +lease +- +ended$/);
+  assert.deepEqual(lines.slice(4, 7), [
+    '  late: waits for lease wall',
+    '  player: has lease wall: its flips are its own, and not counted here',
+    '  gone: has lease wall no more: it has left',
+  ]);
+  const one = of('player', { lease: { ...lease, state: 'leased' } });
+  assert.equal(formatGuest(one, STYLE), formatGuests([one], STYLE));
+});
+
 test('nothing at all is said in words', () => {
   const text = formatStatus(status({ config: null, cards: [], outputs: [], guests: [] }), STYLE);
   assert.match(text, /configuration: none, the defaults hold\n/);

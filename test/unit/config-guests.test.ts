@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { withDescriptor } from '../../src/config/command.js';
 import { parseConfig } from '../../src/config/load.js';
 import { ConfigError, formatProblem } from '../../src/config/problems.js';
 
@@ -39,7 +40,7 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     name: 'a kind that there is not: its keys are not judged',
     text: '[[guest]]\nname = "vm"\nkind = "virtoi"\noutputs = ["DP-1"]',
     problems: [
-      'f:3:1: guest[0].kind: found "virtoi", allowed is "socket", "virtio", "qemu" or "vfio"; did you mean "virtio"?',
+      'f:3:1: guest[0].kind: found "virtoi", allowed is "socket", "virtio", "qemu", "vfio" or "lease"; did you mean "virtio"?',
     ],
   },
   {
@@ -72,6 +73,42 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     ],
   },
   {
+    name: 'a guest with a lease that there is not, with none, and one of another kind that names one',
+    text: '[[lease]]\nname = "wall"\noutputs = ["DP-1"]\n[[guest]]\nname = "a"\nkind = "lease"\nlease = "wal"\n[[guest]]\nname = "b"\nkind = "lease"\n[[guest]]\nname = "c"\nlease = "wall"',
+    problems: [
+      'f:7:1: guest[0].lease: found "wal", allowed is "wall": no [[lease]] has this name',
+      'f:8:3: guest[1].lease: is missing; a guest of kind "lease" needs the name of a [[lease]]',
+      'f:13:1: guest[2].lease: is a key of a guest of kind "lease"; this one is of kind "socket"',
+    ],
+  },
+  {
+    name: 'a guest with a lease where there is none, and a name that none can have',
+    text: '[[guest]]\nname = "a"\nkind = "lease"\nlease = "wall"\n[[guest]]\nname = "b"\nkind = "lease"\nlease = "a/b"',
+    problems: [
+      'f:4:1: guest[0].lease: found "wall", allowed is the name of a [[lease]], of which there is none: no [[lease]] has this name',
+      'f:8:1: guest[1].lease: found "a/b", allowed is the name of a [[lease]]',
+    ],
+  },
+  {
+    name: 'a guest with a lease that is to be shown as others are',
+    text: '[[lease]]\nname = "wall"\noutputs = ["DP-1"]\n[[guest]]\nname = "a"\nkind = "lease"\nlease = "wall"\noutput = "DP-1"\nplane = "overlay"\narea = { x = 0, y = 0, width = 1, height = 1 }\nz = 1\nmax_buffers = 2',
+    problems: [
+      ...['output', 'plane', 'area', 'z'].map(
+        (key, i) =>
+          `f:${8 + i}:1: guest[0].${key}: says where a guest is shown; this one has a lease, whose outputs are in its [[lease]]`,
+      ),
+      'f:12:1: guest[0].max_buffers: is a key of a guest of kind "socket"; this one is of kind "lease"',
+    ],
+  },
+  {
+    name: 'words of leases in the command of a guest that has none',
+    text: '[[guest]]\nname = "a"\ncommand = ["q", "{fd}", "{lease}"]',
+    problems: ['fd', 'lease'].map(
+      (word, i) =>
+        `f:3:${17 + 8 * i}: guest[0].command[${i + 1}]: found "{${word}}", allowed is a word that the guest has: this guest has no ${word}`,
+    ),
+  },
+  {
     name: 'sockets that are not apart',
     text: '[[guest]]\nname = "guest"\nkind = "virtio"\n[[guest]]\nname = "a"\nkind = "virtio"\nsocket = "/run/scanoutd/b.sock"\n[[guest]]\nname = "b"\nkind = "virtio"',
     problems: [
@@ -83,10 +120,10 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     name: 'a command with words that there are not, that mean nothing here, and with a brace',
     text: '[[guest]]\nname = "a"\nkind = "qemu"\nsocket = "/s"\ncommand = ["q", "{sock}", "x{device}", "{\\"a\\":1}", "}", "{address}"]',
     problems: [
-      'f:5:17: guest[0].command[1]: found "{sock}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: there is no {sock}',
+      'f:5:17: guest[0].command[1]: found "{sock}", allowed is {name}, {socket}, {address}, {device}, {output}, {lease}, {fd}, or {{ and }} for braces: there is no {sock}',
       'f:5:27: guest[0].command[2]: found "x{device}", allowed is a word that the guest has: this guest has no device',
-      'f:5:40: guest[0].command[3]: found "{\\"a\\":1}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: a lone {',
-      'f:5:53: guest[0].command[4]: found "}", allowed is {name}, {socket}, {address}, {device}, {output}, or {{ and }} for braces: a lone }',
+      'f:5:40: guest[0].command[3]: found "{\\"a\\":1}", allowed is {name}, {socket}, {address}, {device}, {output}, {lease}, {fd}, or {{ and }} for braces: a lone {',
+      'f:5:53: guest[0].command[4]: found "}", allowed is {name}, {socket}, {address}, {device}, {output}, {lease}, {fd}, or {{ and }} for braces: a lone }',
       'f:5:58: guest[0].command[5]: found "{address}", allowed is a word that the guest has: this guest has no address',
     ],
   },
@@ -147,6 +184,23 @@ test('each kind has its own settings', () => {
   ]);
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\nowner = "socket"\ngid = 7'), [
     { ...common, name: 'g', kind: 'vfio', device: null, owner: 'socket', uids: null, gids: [7] },
+  ]);
+});
+
+test('a guest with a lease has nothing of those that are shown; two may wait for one', () => {
+  const text = (name: string) => `[[guest]]\nname = "${name}"\nkind = "lease"\nlease = "wall"\n`;
+  const lease = '[[lease]]\nname = "wall"\noutputs = ["DP-1"]\n';
+  const command = 'uid = 7\ncommand = ["p", "{fd}", "{{fd}}={fd}", "{lease} {name} {socket}"]\n';
+  const [first, second] = guestsOf(`${text('a')}${command}${text('b')}${lease}`);
+  const common = { kind: 'lease', lease: 'wall', gids: null };
+  assert.deepEqual(second, { ...common, name: 'b', uids: null, command: null });
+  assert.deepEqual({ ...first, command: null }, { ...common, name: 'a', uids: [7], command: null });
+  // The number is not known before the lease is there.
+  assert.deepEqual(withDescriptor(first?.command ?? [], '9'), [
+    'p',
+    '9',
+    '{fd}=9',
+    'wall a /run/scanoutd/guest.sock',
   ]);
 });
 

@@ -98,7 +98,7 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
       '3:1: output[0].mode: found "1920*1080", allowed is "preferred", or a size such as "1920x1080", or one with ' +
         'a refresh rate in Hz such as "1920x1080@59.94"; each side at most 16384',
       `6:1: guest[0].plane: found 0, allowed is ${PLANES}`,
-      '7:1: guest[0].kind: found "vnc", allowed is "socket", "virtio", "qemu" or "vfio"',
+      '7:1: guest[0].kind: found "vnc", allowed is "socket", "virtio", "qemu", "vfio" or "lease"',
     ],
   },
   {

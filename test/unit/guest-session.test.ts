@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { openSync } from 'node:fs';
 import { test } from 'node:test';
+import type { GuestLeaseRequest } from '../../src/guests/lease-request.js';
 import type { DeviceOffer } from '../../src/guests/offer.js';
 import {
   Code,
@@ -30,6 +31,7 @@ function open(reads: { full: boolean }, hold?: Promise<void>) {
   const did: string[] = [];
   const errors: [code: number, serial: number, text: string][] = [];
   const offers: Pick<DeviceOffer, 'ended'>[] = [];
+  const requests: Omit<GuestLeaseRequest, 'peer'>[] = [];
   const note = (what: string) => {
     did.push(what);
   };
@@ -56,14 +58,20 @@ function open(reads: { full: boolean }, hold?: Promise<void>) {
       assert.equal(device.closed, false);
       return { withdraw: async (clean) => note(clean ? 'withdrawn' : 'withdrawn without a word') };
     },
+    lease: (_session, request) => {
+      if (request.name === 'planes') throw new ProtocolError(Code.badName, 'has no lease');
+      note(`asked for ${request.name}`);
+      requests.push(request);
+      return { withdraw: async (clean) => note(clean ? 'given back' : 'gone without a word') };
+    },
     arrived: async () => note('arrived'),
     departed: async (_guest, clean) => note(clean ? 'departed' : 'departed without a word'),
   };
   const log = Object.fromEntries(['debug', 'info', 'warn', 'error'].map((level) => [level, () => {}]));
   const connection = {
-    send: (data: Uint8Array) => {
+    send: (data: Uint8Array, fds: Fd[] = []) => {
       if (reads.full) return 'full' as const;
-      const message = decodeFromDaemon(data, 0);
+      const message = decodeFromDaemon(data, fds.length);
       if (message.type === 'error') errors.push([message.code, message.serial, message.text]);
       else note(message.type);
       return 'sent' as const;
@@ -72,7 +80,13 @@ function open(reads: { full: boolean }, hold?: Promise<void>) {
     resume: () => note('resume'),
     close: () => note('close'),
   };
-  return { session: new GuestSession(connection, host, log as unknown as Logger), did, errors, offers };
+  return {
+    session: new GuestSession(connection, host, log as unknown as Logger),
+    did,
+    errors,
+    offers,
+    requests,
+  };
 }
 
 test('a guest that does not read is closed, and leaves its planes', async () => {
@@ -198,6 +212,114 @@ test('offers that cannot be are refused, and their descriptors closed', async ()
   const { session, errors } = open({ full: false });
   session.receive(encode(HELLO), [descriptor(), descriptor()], true);
   session.receive(offer('vgpu'), [descriptor()], true);
+  await session.settled();
+  assert.deepEqual(errors[0]?.slice(0, 2), [Code.badState, 5]);
+});
+
+function takeLease(name: string, serial = 5): Uint8Array {
+  return encode({ type: 'takeLease', serial, versionMajor: 1, versionMinor: 3, name });
+}
+
+test('a lease comes when it is free; who has it says no more than bye', async () => {
+  const { session, did, errors, requests } = open({ full: false });
+  session.receive(takeLease('player'), [], true);
+  await session.settled();
+  assert.deepEqual(did, ['asked for player']);
+  const lease = descriptor();
+  requests[0]?.granted('wall', lease);
+  requests[0]?.noticed(1500, 'the room closes');
+  session.receive(PRESENT, [], true);
+  session.receive(takeLease('player', 6), [], true);
+  session.receive(offer('vgpu', 8), [descriptor()], true);
+  session.receive(encode(HELLO), [descriptor(), descriptor()], true);
+  await session.settled();
+  assert.deepEqual(did.slice(1), ['lease', 'leaseNotice']);
+  assert.deepEqual(
+    errors.map(([code, serial, text]) => [code, serial, text]),
+    [
+      [7, 'setPresent after a lease was asked for'],
+      [6, 'a lease after a lease was asked for'],
+      [8, 'a device after a lease was asked for'],
+      [1, 'a hello after a lease was asked for'],
+    ].map(([serial, text]) => [Code.badState, serial, text]),
+  );
+  session.receive(encode({ type: 'bye', serial: 9 }), [], true);
+  await session.settled();
+  await session.settled(); // the end that followed from it
+  assert.deepEqual(did.slice(3), ['done', 'close', 'given back']);
+  lease.close();
+});
+
+test('who waits for a lease may go, with a word or without', async () => {
+  const waiting = open({ full: false });
+  waiting.session.receive(takeLease('player'), [], true);
+  waiting.session.receive(encode({ type: 'bye', serial: 9 }), [], true);
+  await waiting.session.settled();
+  await waiting.session.settled();
+  assert.deepEqual(waiting.did, ['asked for player', 'done', 'close', 'given back']);
+  const crashed = open({ full: false });
+  crashed.session.receive(takeLease('player'), [], true);
+  await crashed.session.settled();
+  crashed.session.end('ECONNRESET');
+  await crashed.session.settled();
+  assert.deepEqual(crashed.did, ['asked for player', 'close', 'gone without a word']);
+});
+
+test('a lease that is refused is the answer, one that is taken back is not', async () => {
+  const first = open({ full: false });
+  first.session.receive(takeLease('player'), [], true);
+  await first.session.settled();
+  first.requests[0]?.ended(Code.noLease, 'there is no output DP-9');
+  assert.deepEqual(first.errors, [[Code.noLease, 5, 'there is no output DP-9']]);
+  const second = open({ full: false });
+  second.session.receive(takeLease('player'), [], true);
+  await second.session.settled();
+  const lease = descriptor();
+  second.requests[0]?.granted('wall', lease);
+  lease.close();
+  second.requests[0]?.ended(Code.leaseEnded, 'the room is closed');
+  await second.session.settled();
+  assert.deepEqual(second.errors, [[Code.leaseEnded, 0, 'the room is closed']]);
+  assert.deepEqual(second.did, ['asked for player', 'lease', 'close']);
+});
+
+test('one that does not read its lease has crashed', async () => {
+  const reads = { full: false };
+  const { session, did, requests } = open(reads);
+  session.receive(takeLease('player'), [], true);
+  await session.settled();
+  reads.full = true;
+  const lease = descriptor();
+  requests[0]?.granted('wall', lease);
+  lease.close();
+  await session.settled();
+  assert.deepEqual(did, ['asked for player', 'close', 'gone without a word']);
+});
+
+test('leases that cannot be asked for are refused, and descriptors that come with it closed', async () => {
+  const good = takeLease('planes');
+  const refused: [bytes: Uint8Array, fds: number, code: number][] = [
+    [good, 0, Code.badName],
+    [good, 1, Code.badFd],
+    [takeLease('no/name'), 0, Code.badName],
+    [takeLease(''), 0, Code.badName],
+    [good.subarray(0, good.length - 4), 0, Code.badMessage],
+    [good.with(4, good.length + 1), 0, Code.badMessage],
+    [good.with(12, 1), 0, Code.badMessage],
+    [good.with(16, 2), 0, Code.badVersion],
+    [good.map((byte, at) => (at >= 24 ? 97 : byte)), 0, Code.badMessage],
+  ];
+  for (const [bytes, count, code] of refused) {
+    const { session, did, errors } = open({ full: false });
+    const fds = Array.from({ length: count }, descriptor);
+    session.receive(bytes, fds, true);
+    await session.settled();
+    assert.deepEqual([errors[0]?.[0], did], [code, ['close']]);
+    assert.ok(fds.every((fd) => fd.closed));
+  }
+  const { session, errors } = open({ full: false });
+  session.receive(encode(HELLO), [descriptor(), descriptor()], true);
+  session.receive(takeLease('player'), [], true);
   await session.settled();
   assert.deepEqual(errors[0]?.slice(0, 2), [Code.badState, 5]);
 });

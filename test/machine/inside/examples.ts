@@ -31,6 +31,9 @@ export function readExamples(document = 'docs/guests.md'): Map<string, Block[]> 
   return examples;
 }
 
+/** Shows one colour, and stays. */
+const LESSEE = [process.execPath, new URL('lessee.js', import.meta.url).pathname, '{fd}', 'ff0000'];
+
 /** What differs here: no KVM, no GPU, little memory, the outputs of the card, and the bare guest in place of an image. */
 export function adapt(text: string, outputs: readonly string[], words: string): string {
   const kernel = `${process.cwd()}/${BARE_GUEST}`;
@@ -46,6 +49,11 @@ export function adapt(text: string, outputs: readonly string[], words: string): 
       .replaceAll('disk.qcow2', guest.map((word) => `'${word}'`).join(' '))
       .replaceAll(/"(DP|HDMI-A)-1"/g, `"${first}"`)
       .replaceAll(/"(DP|HDMI-A)-2"/g, `"${second}"`)
+      // What draws through a lease, in place of a player.
+      .replaceAll(
+        '"flutter-pi", "--drm-fd", "{fd}", "/srv/app"',
+        LESSEE.map((word) => JSON.stringify(word)).join(', '),
+      )
       // A shell that is killed leaves what it runs behind.
       .replaceAll(/^(qemu-system|scanoutctl)/gm, 'exec $1')
       // What draws without a GPU here gives no dma-bufs to libvirt's user.
