@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { LeaseDocument } from '../../src/api/documents.js';
+import { Code } from '../../src/guests/protocol.js';
 import { isSystemError } from '../../src/native/base.js';
 import { ctl } from './inside/ctl.js';
 import { TestDaemon } from './inside/daemon.js';
@@ -16,6 +17,7 @@ import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const HERE = new URL('.', import.meta.url).pathname;
+const LESSEE = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', 'ff0000'];
 const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
 const dlm = mkdtempSync(join(tmpdir(), 'dlm-'));
 let card: VkmsDevice;
@@ -36,6 +38,9 @@ before(async () => {
       `[[lease]]\nname = "greedy"\noutputs = ["${desk}"]\noverlays = 3`,
       '[[lease]]\nname = "nowhere"\noutputs = ["HDMI-A-7"]',
       `[[guest]]\nname = "tv"\noutput = "${shown}"`,
+      '[[guest]]\nname = "server"\nkind = "lease"\nlease = "wall"',
+      '[[guest]]\nname = "rival"\nkind = "lease"\nlease = "desk"',
+      `[[guest]]\nname = "player"\nkind = "lease"\nlease = "desk"\ncommand = ${JSON.stringify(LESSEE)}`,
     ].join('\n'),
   });
 });
@@ -160,6 +165,89 @@ test('a client of drm-lease-manager draws beside one of the bus', async () => {
   await untilIdle(desk);
   await assertSeen(daemon, wall, plainPicture(RED), 'the other still');
   await holder.release('wall');
+});
+
+/** A guest that asks for its lease itself. */
+function leaseGuest(name: string, rgb: string): GuestProcess {
+  const script = `${HERE}inside/lease-guest.js`;
+  return new GuestProcess(name, [process.execPath, script, daemon.guestSocket, name, rgb]);
+}
+
+async function untilEnded(name: string, reason: string): Promise<void> {
+  await daemon.until(`${name} has ended`, ({ guests }) =>
+    guests.some((one) => one.name === name && one.lease?.state === 'ended' && one.lease.reason === reason),
+  );
+}
+
+test('guests with a lease draw beside one that flips: by the guest socket, and started with a command', async () => {
+  const tv = new Example(daemon.guestSocket, 'tv', ['--seconds', '900']);
+  await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
+  const server = leaseGuest('server', '00ff00');
+  const command = [process.execPath, `${HERE}../../bin/scanoutctl.js`, 'guest', 'run', 'player'];
+  const player = new GuestProcess('player', [...command, '-c', join(daemon.directory, 'scanoutd.toml')]);
+  await server.during(() =>
+    player.during(async () => {
+      await server.event('drawn', { lease: 'wall' });
+      await player.event('drawn', { rgb: 'ff0000', lease: 'desk' });
+      await assertSeen(daemon, wall, plainPicture(GREEN), 'the server');
+      await assertSeen(daemon, desk, plainPicture(RED), 'the player');
+      for (const [name, process, output] of [
+        ['server', server, wall],
+        ['player', player, desk],
+      ] as const) {
+        const { kind, connected, pid, planes, lease: has } = await daemon.guest(name);
+        assert.deepEqual([kind, connected, pid, planes], ['lease', true, process.pid, []]);
+        assert.deepEqual([has?.state, has?.outputs], ['leased', [output]]);
+        assert.equal((await lease(has?.name ?? '')).pid, process.pid);
+      }
+      const { out } = await ctl(daemon, 'guests');
+      assert.match(out, new RegExp(`^player +lease +${player.pid} \\(user 0\\) +${desk} .* leased`, 'm'));
+      assert.match(out, /player: has lease desk: its flips are its own, and not counted here/);
+      assert.match(
+        (await ctl(daemon, 'assign', 'player', shown)).err,
+        /player has lease desk, and shows itself/,
+      );
+      // Another guest may name the lease, and gets it as the lease says.
+      const rival = leaseGuest('rival', '0000ff');
+      const { values } = await rival.event('refused');
+      assert.match(String(values.reason), new RegExp(`^lease_desk_is_held_by_process_${player.pid},`));
+      await rival.end();
+      const flips = (await daemon.guest('tv')).planes[0]?.flips ?? 0;
+      await daemon.until('it flips on', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > flips + 30);
+      await ctl(daemon, 'lease', 'revoke', 'desk', '--reason', 'the show is over');
+      await untilEnded('player', 'the show is over');
+      await untilIdle(desk);
+      assert.ok(player.alive, 'it is its own affair what it does then');
+      await player.kill();
+      // A crash: its frame stays for the next one.
+      await server.kill();
+      await untilState('wall', 'kept');
+      await untilEnded('server', 'it is gone without a word');
+      await assertSeen(daemon, wall, plainPicture(GREEN), 'what was kept');
+    }),
+  );
+  const next = leaseGuest('server', 'ff0000');
+  await next.during(async () => {
+    await next.event('drawn');
+    await assertSeen(daemon, wall, plainPicture(RED), 'the next one');
+    await next.kill('SIGTERM');
+    assert.deepEqual(next.all('ended')[0]?.values.code, 0);
+    await untilState('wall', 'free');
+    await untilEnded('server', 'it has left');
+  });
+  const last = leaseGuest('server', '0000ff');
+  await last.during(async () => {
+    await last.event('drawn');
+    await ctl(daemon, 'lease', 'revoke', 'wall', '--reason', 'the show is over');
+    await last.event('notice', { reason: 'the_show_is_over' });
+    await last.event('ended', { code: Code.leaseEnded, reason: 'the_show_is_over' });
+  });
+  const hello = new Example(daemon.guestSocket, 'player', ['--seconds', '1']);
+  await daemon.until('refused', () => /guest player is of kind .*lease/.test(daemon.log));
+  await hello.kill('SIGKILL');
+  await tv.kill('SIGTERM');
+  const { violations, planes } = await tv.stats();
+  assert.deepEqual([violations, planes[0]?.state], [0, 'direct']);
 });
 
 test('leases that cannot be are refused with their reason, and cost nobody anything', async () => {
