@@ -1,7 +1,10 @@
 {
   # A static core without N-API, a thin add-on over it, the C client, and what the tests need.
   "variables": {
-    "pkgs": "libdrm libudev libsystemd libseat pixman-1 libpng",
+    "pkgs": "libdrm libudev libsystemd libseat pixman-1 libpng wayland-server",
+    # In a place that compile_commands.json can name, which it cannot of gyp's own.
+    "generated": "build/generated",
+    "drm_lease_xml": "<!(pkg-config --variable=pkgdatadir wayland-protocols)/staging/drm-lease/drm-lease-v1.xml",
   },
   "target_defaults": {
     "cflags": ["-Wall", "-Wextra", "-Werror=return-type", "-fvisibility=hidden", "-D_FILE_OFFSET_BITS=64"],
@@ -13,8 +16,39 @@
   },
   "targets": [
     {
+      # What wayland-scanner makes of the description of the protocol, for both ends of it.
+      "target_name": "drm_lease_protocol",
+      "type": "static_library",
+      "hard_dependency": 1,
+      "sources": ["native/wayland/drm-lease-v1.c"],
+      "actions": [
+        {
+          "action_name": "server_header",
+          "inputs": ["<(drm_lease_xml)"],
+          "outputs": ["<(generated)/drm-lease-v1-server.h"],
+          "action": ["wayland-scanner", "server-header", "<(drm_lease_xml)", "<@(_outputs)"],
+        },
+        {
+          "action_name": "client_header",
+          "inputs": ["<(drm_lease_xml)"],
+          "outputs": ["<(generated)/drm-lease-v1-client.h"],
+          "action": ["wayland-scanner", "client-header", "<(drm_lease_xml)", "<@(_outputs)"],
+        },
+        {
+          "action_name": "code",
+          "inputs": ["<(drm_lease_xml)"],
+          "outputs": ["<(generated)/drm-lease-v1-code.h"],
+          "action": ["wayland-scanner", "private-code", "<(drm_lease_xml)", "<@(_outputs)"],
+        },
+      ],
+      "cflags": ["<!@(pkg-config --cflags wayland-server)", "-fPIC"],
+      "include_dirs": ["<(generated)"],
+      "direct_dependent_settings": {"include_dirs": ["<(generated)"]},
+    },
+    {
       "target_name": "core",
       "type": "static_library",
+      "dependencies": ["drm_lease_protocol"],
       "sources": ["<!@(find native -name '*.cc' -not -path 'native/addon/*' | sort)"],
       "cflags": ["<!@(pkg-config --cflags <(pkgs))", "-fPIC"],
       "direct_dependent_settings": {"cflags": ["<!@(pkg-config --cflags <(pkgs))"]},
@@ -39,6 +73,15 @@
       "type": "executable",
       "dependencies": ["core", "client"],
       "sources": ["<!@(find test/native -name '*.cc' | sort)"],
+    },
+    {
+      # A client of the socket for Wayland, by the client's own library.
+      "target_name": "wayland_client",
+      "type": "executable",
+      "dependencies": ["drm_lease_protocol"],
+      "sources": ["test/native/wayland_client.c"],
+      "cflags": ["<!@(pkg-config --cflags wayland-client libdrm)"],
+      "libraries": ["<!@(pkg-config --libs wayland-client libdrm)"],
     },
     {
       # An errno-queueing layer between the daemon and libdrm (LD_PRELOAD), for faults no driver produces on demand.

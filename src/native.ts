@@ -17,3 +17,4 @@ export * from './native/session.js';
 export * from './native/shadow.js';
 export * from './native/systemd.js';
 export * from './native/unix-listener.js';
+export * from './native/wayland.js';

@@ -19,6 +19,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_seqpacket(env, exports);
   init_guest_client(env, exports);
   init_virtio(env, exports);
+  init_wayland(env, exports);
   return exports;
 }
 

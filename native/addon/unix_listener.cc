@@ -22,19 +22,6 @@ int to_type(const Napi::Value& value) {
   throw base::UsageError("options.type: 'stream' or 'seqpacket' expected");
 }
 
-base::ListenOptions to_options(const Napi::Object& object) {
-  base::ListenOptions options{.type = to_type(object.Get("type"))};
-  const Napi::Value mode = object.Get("mode");
-  if (!mode.IsUndefined()) options.mode = to_u32(mode, "options.mode");
-  if (options.mode > 0777) throw base::UsageError("options.mode: 0 to 0o777 expected");
-  const Napi::Value group = object.Get("group");
-  if (!group.IsUndefined()) options.group = to_u32(group, "options.group");
-  const Napi::Value backlog = object.Get("backlog");
-  if (!backlog.IsUndefined()) options.backlog = to_i32(backlog, "options.backlog");
-  if (options.backlog < 1) throw base::UsageError("options.backlog: 1 or more expected");
-  return options;
-}
-
 base::UnixListener make_listener(const Napi::Value& where, const base::ListenOptions& options) {
   if (where.IsString()) return base::UnixListener::listen(to_string(where, "path"), options);
   return base::UnixListener::adopt(take_fd(where, "path"), options.type);
@@ -72,7 +59,8 @@ private:
 };
 
 void UnixListener::open(const Napi::CallbackInfo& info) {
-  const base::ListenOptions options = to_options(to_object(info[1], "options"));
+  const Napi::Object object = to_object(info[1], "options");
+  const base::ListenOptions options = to_listen_options(object, to_type(object.Get("type")));
   on_connection_ = Napi::Persistent(to_function(info[2], "onConnection"));
   on_error_ = Napi::Persistent(to_function(info[3], "onError"));
   listener_ = std::make_unique<base::UnixListener>(make_listener(info[0], options));
@@ -111,6 +99,19 @@ void UnixListener::rest(const base::SystemError& error) {
 }
 
 } // namespace
+
+base::ListenOptions to_listen_options(const Napi::Object& object, int type) {
+  base::ListenOptions options{.type = type};
+  const Napi::Value mode = object.Get("mode");
+  if (!mode.IsUndefined()) options.mode = to_u32(mode, "options.mode");
+  if (options.mode > 0777) throw base::UsageError("options.mode: 0 to 0o777 expected");
+  const Napi::Value group = object.Get("group");
+  if (!group.IsUndefined()) options.group = to_u32(group, "options.group");
+  const Napi::Value backlog = object.Get("backlog");
+  if (!backlog.IsUndefined()) options.backlog = to_i32(backlog, "options.backlog");
+  if (options.backlog < 1) throw base::UsageError("options.backlog: 1 or more expected");
+  return options;
+}
 
 Napi::Object credentials_to_js(Napi::Env env, const base::PeerCredentials& peer) {
   Napi::Object object = Napi::Object::New(env);

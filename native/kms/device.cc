@@ -85,4 +85,13 @@ void Device::drop_master() const {
   checked_ioctl(fd(), DRM_IOCTL_DROP_MASTER, nullptr, "DRM_IOCTL_DROP_MASTER", path_);
 }
 
+base::UniqueFd open_without_master(const std::string& path) {
+  base::UniqueFd fd(base::check(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), "open", path));
+  if (drmIsMaster(fd.get()) == 0) return fd;
+  // EINVAL: it is not, though it seemed so, as with drivers that let everybody pass for one (NVIDIA's).
+  const int error = try_ioctl(fd.get(), DRM_IOCTL_DROP_MASTER, nullptr);
+  if (error != 0 && error != -EINVAL) throw base::SystemError(-error, "DRM_IOCTL_DROP_MASTER", path);
+  return fd;
+}
+
 } // namespace scanout::kms

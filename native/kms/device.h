@@ -69,4 +69,9 @@ private:
   GemTable gem_;
 };
 
+/// A file of the node at `path` by which a client may look at the card, and is not master of it. It never is
+/// when somebody else is master meanwhile, since the first to open a node becomes that where there is none.
+/// Throws SystemError.
+base::UniqueFd open_without_master(const std::string& path);
+
 } // namespace scanout::kms
