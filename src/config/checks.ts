@@ -45,16 +45,21 @@ export function crossCheck(document: Table, accounts: AccountLookup): Finding[] 
   ];
 }
 
+const SOCKETS = ['guest_socket', 'bus_socket', 'wayland_socket'] as const;
+
 function checkSockets(daemon: Entry<DaemonTable> | null, written: unknown): Finding[] {
-  if (daemon === null || daemon.unsure.has('guest_socket') || daemon.unsure.has('bus_socket')) {
-    return [];
-  }
-  if (daemon.value.guest_socket !== daemon.value.bus_socket) {
-    return [];
-  }
-  const key = Object.hasOwn(Object(written), 'bus_socket') ? 'bus_socket' : 'guest_socket';
-  const other = key === 'bus_socket' ? 'guest_socket' : 'bus_socket';
-  return [finding(['daemon', key], daemon.value[key], 'another path', `${other} has this one`)];
+  if (daemon === null) return [];
+  const taken = new Map<string, (typeof SOCKETS)[number]>();
+  return SOCKETS.flatMap((name) => {
+    const path = daemon.value[name];
+    if (path === undefined || daemon.unsure.has(name)) return [];
+    const owner = taken.get(path);
+    taken.set(path, name);
+    if (owner === undefined) return [];
+    // One that is there by default is not what is to be changed.
+    const [key, other] = Object.hasOwn(Object(written), name) ? [name, owner] : [owner, name];
+    return [finding(['daemon', key], path, 'another path', `${other} has this one`)];
+  });
 }
 
 /** What the daemon listens on must be apart; sockets that a guest's name makes count too. */
@@ -63,8 +68,9 @@ function checkGuestSockets(
   guests: readonly Entry<GuestEntry>[],
 ): Finding[] {
   const taken = new Map<string, string>();
-  for (const name of ['guest_socket', 'bus_socket'] as const) {
-    if (daemon !== null && !daemon.unsure.has(name)) taken.set(daemon.value[name], `daemon.${name}`);
+  for (const name of SOCKETS) {
+    const path = daemon?.value[name];
+    if (path !== undefined && daemon?.unsure.has(name) === false) taken.set(path, `daemon.${name}`);
   }
   return guestSockets(guests).flatMap(({ path, socket }) => {
     const owner = taken.get(socket);

@@ -36,6 +36,8 @@ export interface DaemonConfig {
   systemBus: 'auto' | 'on' | 'off';
   /** Of sockets for clients of drm-lease-manager; null: there are none. */
   dlmDirectory: string | null;
+  /** For clients of wp_drm_lease_device_v1, at most 107 bytes; null: there is none. */
+  waylandSocket: string | null;
   logLevel: LogLevel;
   /** Real-time priority, 1 to 99, or 0 for none. */
   realtimePriority: number;
@@ -209,6 +211,7 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
       busSocket: daemon.bus_socket,
       systemBus: daemon.system_bus,
       dlmDirectory: daemon.dlm_directory ?? (process.env.DLM_RUNTIME_PATH || null),
+      waylandSocket: daemon.wayland_socket ?? null,
       logLevel: daemon.log_level,
       realtimePriority: daemon.realtime_priority,
     },

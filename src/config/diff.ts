@@ -23,6 +23,7 @@ const FIXED: readonly (keyof DaemonConfig)[] = [
   'busSocket',
   'systemBus',
   'dlmDirectory',
+  'waylandSocket',
   'realtimePriority',
 ];
 

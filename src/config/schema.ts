@@ -59,6 +59,11 @@ const daemon = key(
       'Directory of sockets for clients of drm-lease-manager, one for each [[lease]]. Absent: what DLM_RUNTIME_PATH says, ' +
         'else none.',
     ).optional(),
+    wayland_socket: key(
+      socketPath,
+      SOCKET_PATH,
+      'Socket on which Wayland clients are offered the outputs of each [[lease]] (wp_drm_lease_device_v1). Absent: none.',
+    ).optional(),
     log_level: key(
       z.enum(LOG_LEVELS),
       '"fatal", "error", "warn", "info", "debug" or "trace"',

@@ -65,7 +65,7 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     text: '[daemon]\nlog_lvel = "info"\n[[output]]\nconector = "DP-1"\nzzz = 1\nidle = { colour = 1 }',
     problems: [
       '2:1: daemon.log_lvel: unknown key; did you mean "log_level"?; known here are guest_socket, ' +
-        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, dlm_directory, log_level, realtime_priority',
+        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, dlm_directory, wayland_socket, log_level, realtime_priority',
       '4:1: output[0].conector: unknown key; did you mean "connector"?; known here are name, connector, card, ' +
         'make, model, serial, enabled, mode, policy, writeback, idle',
       '5:1: output[0].zzz: unknown key; known here are name, connector, card, make, model, serial, enabled, mode, ' +
@@ -132,6 +132,11 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     problems: [
       '2:1: daemon.guest_socket: found "/run/scanoutd/bus", allowed is another path: bus_socket has this one',
     ],
+  },
+  {
+    name: 'one path for the socket of Wayland and another',
+    text: '[daemon]\nguest_socket = "/run/a"\nwayland_socket = "/run/a"',
+    problems: ['3:1: daemon.wayland_socket: found "/run/a", allowed is another path: guest_socket has this one'],
   },
   {
     name: 'two guests of one name, and more than may connect',
@@ -277,6 +282,7 @@ test('an empty text is the default configuration', () => {
       busSocket: '/run/scanoutd/bus',
       systemBus: 'auto',
       dlmDirectory: null,
+      waylandSocket: null,
       logLevel: 'info',
       realtimePriority: 10,
     },
