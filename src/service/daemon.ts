@@ -19,6 +19,7 @@ import { type FormerLeases, stateOf } from '../leases/adopt.js';
 import { LeaseBroker } from '../leases/broker.js';
 import { DlmFrontend } from '../leases/dlm.js';
 import { LeaseKeeper } from '../leases/keeper.js';
+import { WaylandFrontend } from '../leases/wayland.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
@@ -51,6 +52,7 @@ export class Daemon {
   private readonly leases: LeaseBroker;
   private readonly dlm: DlmFrontend;
   private readonly keeper: LeaseKeeper;
+  private readonly wayland: WaylandFrontend;
   private readonly manager: Manager;
   private readonly log: Logger;
   private readonly watchdog: Watchdog;
@@ -84,6 +86,7 @@ export class Daemon {
     );
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
+    this.wayland = new WaylandFrontend(this.leases, this.cards, logs);
     this.manager = new Manager(
       VERSION,
       this.cards,
@@ -95,6 +98,9 @@ export class Daemon {
       () => this.drainRecords(),
       (kind, name, socket) => this.attach(kind, name, socket),
     );
+    this.manager.on('changed', (what) => {
+      if (what !== 'guests') this.wayland.refresh();
+    });
     const host = { watchdogUsec, notify };
     this.watchdog = new Watchdog(host, () => this.cards.map(({ engine }) => engine), logs.module('watchdog'));
   }
@@ -119,6 +125,7 @@ export class Daemon {
     for (const kind of this.kinds) await kind.start(this.config);
     this.store.close();
     this.dlm.configure(this.config.leases, this.config.daemon);
+    this.wayland.configure(this.config);
     this.bus = new DbusFrontend(this.manager, this.config, this.logs.module('bus'));
     await this.bus.start();
     this.drain = setInterval(() => this.drainRecords(), DRAIN_MS);
@@ -195,6 +202,7 @@ export class Daemon {
         guestOf: (stream) => this.guests.guestOfStream(stream, card),
         gone: () => {
           this.log.error({ card: device.path }, 'the card is gone');
+          this.wayland.cardGone(card);
           void this.leases.cardGone(card);
         },
       },
@@ -234,6 +242,8 @@ export class Daemon {
         ...config.daemon,
         dlmDirectory: this.setup.config.daemon.dlmDirectory,
       });
+      const { waylandSocket } = this.setup.config.daemon;
+      this.wayland.configure({ ...config, daemon: { ...config.daemon, waylandSocket } });
       for (const card of this.cards) {
         card.configure(config);
         await card.rescan();
@@ -264,6 +274,7 @@ export class Daemon {
     const left = Promise.all([this.leases.stop(this.store.kept), ...this.kinds.map((kind) => kind.stop())]);
     // What a card that is gone or stuck does not give back, its engine does when it is closed.
     await Promise.race([left, sleep(LEAVE_MS, undefined, { ref: false })]);
+    this.wayland.stop();
     await this.bus?.stop();
     for (const card of this.cards) card.close();
   }
