@@ -1,7 +1,9 @@
 #include "kms/device.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <xf86drm.h>
 
@@ -39,11 +41,38 @@ DriverVersion version_of(int fd, const std::string& path) {
           .patch = version.version_patchlevel};
 }
 
+/// Lays CAP_SYS_ADMIN down for a while, on this thread alone: the kernel authenticates every file that is
+/// opened with it (drm_file_alloc), whoever is to have that.
+class WithoutAdmin {
+public:
+  WithoutAdmin() {
+    base::check(syscall(SYS_capget, &header_, had_), "capget");
+    __user_cap_data_struct without[_LINUX_CAPABILITY_U32S_3] = {had_[0], had_[1]};
+    uint32_t& effective = without[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective;
+    laid_down_ = (effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
+    effective &= ~CAP_TO_MASK(CAP_SYS_ADMIN);
+    if (laid_down_) base::check(syscall(SYS_capset, &header_, without), "capset");
+  }
+  WithoutAdmin(const WithoutAdmin&) = delete;
+  WithoutAdmin& operator=(const WithoutAdmin&) = delete;
+  ~WithoutAdmin() {
+    if (laid_down_) syscall(SYS_capset, &header_, had_); // what is permitted can be taken up again
+  }
+
+private:
+  __user_cap_header_struct header_{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct had_[_LINUX_CAPABILITY_U32S_3]{};
+  bool laid_down_ = false;
+};
+
+base::UniqueFd open_node(const std::string& path) {
+  return base::UniqueFd(base::check(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), "open", path));
+}
+
 } // namespace
 
 std::shared_ptr<Device> Device::open(const std::string& path) {
-  base::UniqueFd fd(base::check(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), "open", path));
-  return std::shared_ptr<Device>(new Device(std::move(fd)));
+  return std::shared_ptr<Device>(new Device(open_node(path)));
 }
 
 std::shared_ptr<Device> Device::adopt(base::UniqueFd fd) {
@@ -86,7 +115,11 @@ void Device::drop_master() const {
 }
 
 base::UniqueFd open_without_master(const std::string& path) {
-  base::UniqueFd fd(base::check(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), "open", path));
+  base::UniqueFd fd;
+  {
+    const WithoutAdmin without;
+    fd = open_node(path);
+  }
   if (drmIsMaster(fd.get()) == 0) return fd;
   // EINVAL: it is not, though it seemed so, as with drivers that let everybody pass for one (NVIDIA's).
   const int error = try_ioctl(fd.get(), DRM_IOCTL_DROP_MASTER, nullptr);

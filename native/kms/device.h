@@ -69,9 +69,9 @@ private:
   GemTable gem_;
 };
 
-/// A file of the node at `path` by which a client may look at the card, and is not master of it. It never is
-/// when somebody else is master meanwhile, since the first to open a node becomes that where there is none.
-/// Throws SystemError.
+/// A file of the node at `path` by which somebody else may look at the card: neither authenticated nor
+/// master. For a moment it is master where nobody else is, as the first to open a node becomes that. Throws
+/// SystemError.
 base::UniqueFd open_without_master(const std::string& path);
 
 } // namespace scanout::kms

@@ -11,11 +11,13 @@
 //     and reads no more registries NUMBER         as many registries
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <wayland-client.h>
 #include <xf86drm.h>
@@ -107,7 +109,13 @@ static int index_of(void* data) {
 
 static void on_drm_fd(void* data, struct wp_drm_lease_device_v1* object, int fd) {
   (void)object;
-  printf("@drmfd device=%d master=%d\n", index_of(data), drmIsMaster(fd));
+  int authenticated = -1;
+  int pid = 0;
+  int uid = 0;
+  unsigned long magic = 0;
+  unsigned long calls = 0;
+  drmGetClient(fd, 0, &authenticated, &pid, &uid, &magic, &calls);
+  printf("@drmfd device=%d master=%d auth=%d\n", index_of(data), drmIsMaster(fd), authenticated);
   close(fd);
 }
 
@@ -230,6 +238,7 @@ static void run(char** words, int count) {
     if (strcmp(words[i], "{fd}") == 0) words[i] = number;
   fflush(stdout);
   if (fork() == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     execvp(words[2], words + 2);
     _exit(127);
   }
