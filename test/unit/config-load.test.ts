@@ -136,7 +136,9 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
   {
     name: 'one path for the socket of Wayland and another',
     text: '[daemon]\nguest_socket = "/run/a"\nwayland_socket = "/run/a"',
-    problems: ['3:1: daemon.wayland_socket: found "/run/a", allowed is another path: guest_socket has this one'],
+    problems: [
+      '3:1: daemon.wayland_socket: found "/run/a", allowed is another path: guest_socket has this one',
+    ],
   },
   {
     name: 'two guests of one name, and more than may connect',
