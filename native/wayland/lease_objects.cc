@@ -3,6 +3,7 @@
 #include <wayland-server-core.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "drm-lease-v1-server.h"
@@ -48,7 +49,7 @@ template <typename T>
 wl_resource* make_resource(wl_client* client, const wl_interface* interface, int version, uint32_t id,
                            const void* requests, std::unique_ptr<T> object,
                            wl_resource_destroy_func_t destroy) {
-  wl_resource* resource = wl_resource_create(client, interface, version, id);
+  wl_resource* resource = object == nullptr ? nullptr : wl_resource_create(client, interface, version, id);
   if (resource == nullptr) {
     wl_client_post_no_memory(client);
     return nullptr;
@@ -75,19 +76,22 @@ void Wire::bind(wl_client* client, void* data, uint32_t version, uint32_t id) no
   LeaseProtocol& protocol = *device.protocol;
   auto owner = protocol.clients_(client);
   if (owner == nullptr || !admit(client, *owner, &Client::bindings, Limits::bindings)) return;
-  wl_resource* resource =
-      wl_resource_create(client, &wp_drm_lease_device_v1_interface, static_cast<int>(version), id);
+  const Peer peer = owner->peer;
+  const uint32_t number = ++protocol.last_id_;
+  auto binding =
+      std::unique_ptr<Binding>(new (std::nothrow) Binding{.protocol = &protocol,
+                                                          .id = number,
+                                                          .device = device.id,
+                                                          .counted{std::move(owner), &Client::bindings},
+                                                          .resource = nullptr});
+  wl_resource* resource = binding == nullptr ? nullptr
+                                             : wl_resource_create(client, &wp_drm_lease_device_v1_interface,
+                                                                  static_cast<int>(version), id);
   if (resource == nullptr) {
     wl_client_post_no_memory(client);
     return;
   }
-  const Peer peer = owner->peer;
-  const uint32_t number = ++protocol.last_id_;
-  auto binding = std::unique_ptr<Binding>(new Binding{.protocol = &protocol,
-                                                      .id = number,
-                                                      .device = device.id,
-                                                      .counted{std::move(owner), &Client::bindings},
-                                                      .resource = resource});
+  binding->resource = resource;
   wl_resource_set_implementation(resource, &device_requests, binding.get(), binding_gone);
   protocol.bindings_.emplace(number, std::move(binding));
   // Of a device that is gone there is nothing to say.
@@ -101,7 +105,7 @@ void Wire::create_request(wl_client* client, wl_resource* resource, uint32_t id)
   const auto& owner = binding.counted.client();
   if (!admit(client, *owner, nullptr, 0)) return;
   auto request = std::unique_ptr<RequestObject>(
-      new RequestObject{.binding = &binding, .counted{owner, nullptr}, .wanted = {}});
+      new (std::nothrow) RequestObject{.binding = &binding, .counted{owner, nullptr}, .wanted = {}});
   if (make_resource(client, &wp_drm_lease_request_v1_interface, wl_resource_get_version(resource), id,
                     &request_requests, std::move(request), request_gone) != nullptr)
     ++binding.users;
@@ -141,8 +145,8 @@ void Wire::submit(wl_client* client, wl_resource* resource, uint32_t id) noexcep
   const auto& owner = binding.counted.client();
   if (!admit(client, *owner, &Client::leases, Limits::leases)) return;
   const uint32_t number = ++protocol.last_id_;
-  auto made = std::unique_ptr<Lease>(
-      new Lease{.protocol = &protocol, .id = number, .resource = nullptr, .counted{owner, &Client::leases}});
+  auto made = std::unique_ptr<Lease>(new (std::nothrow) Lease{
+      .protocol = &protocol, .id = number, .resource = nullptr, .counted{owner, &Client::leases}});
   Lease* lease = made.get();
   wl_resource* answer = make_resource(client, &wp_drm_lease_v1_interface, wl_resource_get_version(resource),
                                       id, &lease_requests, std::move(made), lease_gone);
@@ -210,11 +214,12 @@ void Wire::add_connector(Binding& binding, const Offer& offer) noexcept {
   wl_client* client = wl_resource_get_client(binding.resource);
   if (!admit(client, *owner, nullptr, 0)) return;
   const uint64_t serial = ++binding.protocol->last_offer_;
-  auto made = std::unique_ptr<ConnectorObject>(new ConnectorObject{.binding = &binding,
-                                                                   .connector = offer.connector,
-                                                                   .serial = serial,
-                                                                   .resource = nullptr,
-                                                                   .counted{owner, nullptr}});
+  auto made =
+      std::unique_ptr<ConnectorObject>(new (std::nothrow) ConnectorObject{.binding = &binding,
+                                                                          .connector = offer.connector,
+                                                                          .serial = serial,
+                                                                          .resource = nullptr,
+                                                                          .counted{owner, nullptr}});
   ConnectorObject* object = made.get();
   wl_resource* offered =
       make_resource(client, &wp_drm_lease_connector_v1_interface, wl_resource_get_version(binding.resource),
