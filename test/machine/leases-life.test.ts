@@ -18,6 +18,8 @@ import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const HERE = new URL('.', import.meta.url).pathname;
+/** Dies with who started it, whatever ends that. */
+const LESSEE = ['setpriv', '--pdeathsig', 'KILL', process.execPath, `${HERE}inside/lessee.js`];
 const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
 /** Of the output of the lease `desk`, by its place on the card. */
 const DESK_CRTC = 1;
@@ -143,7 +145,7 @@ test('as many wait as may, in their order, and who gives up or goes waits no lon
 });
 
 test('a program is told by a signal that its lease ends, and complies by ending', async () => {
-  const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', RED.toString(16)];
+  const program = [...LESSEE, '{fd}', RED.toString(16)];
   const ctlProgram = [process.execPath, `${HERE}../../bin/scanoutctl.js`];
   const run = [...ctlProgram, 'lease', 'run', desk, '--', ...program];
   const started = new GuestProcess('lease run', run, { SCANOUTD_BUS: join(daemon.directory, 'bus') });
@@ -161,7 +163,7 @@ test('a program is told by a signal that its lease ends, and complies by ending'
 
 test('two programs, a guest and a monitor that is plugged in, on the four CRTCs of a card', async () => {
   const guest = new Example(daemon.guestSocket, 'tv', ['--seconds', '900']);
-  const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', RED.toString(16)];
+  const program = [...LESSEE, '{fd}', RED.toString(16)];
   const ctlProgram = [process.execPath, `${HERE}../../bin/scanoutctl.js`];
   const started = new GuestProcess('lease run', [...ctlProgram, 'lease', 'run', 'desk', '--', ...program], {
     SCANOUTD_BUS: join(daemon.directory, 'bus'),

@@ -12,6 +12,8 @@ import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const HERE = new URL('.', import.meta.url).pathname;
+/** Dies with who started it, whatever ends that. */
+const LESSEE = ['setpriv', '--pdeathsig', 'KILL', process.execPath, `${HERE}inside/lessee.js`];
 const [RED, GREEN, BLUE, WHITE] = [0xff0000, 0x00ff00, 0x0000ff, 0xffffff];
 let card: VkmsDevice;
 let store: StoreServer;
@@ -56,7 +58,7 @@ test('lessees draw on while there is no daemon, and the next one has them as its
   crashed.lessee.show(BLUE);
   crashed.vanish();
   await daemon.until('kept', (status) => status.leases.some(({ state }) => state === 'kept'));
-  const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', WHITE.toString(16)];
+  const program = [...LESSEE, '{fd}', WHITE.toString(16)];
   const ctl = [process.execPath, `${HERE}../../bin/scanoutctl.js`];
   const third = new GuestProcess('lease run', [...ctl, 'lease', 'run', 'kiosk', '--', ...program], {
     SCANOUTD_BUS: join(daemon.directory, 'bus'),

@@ -17,7 +17,8 @@ import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const HERE = new URL('.', import.meta.url).pathname;
-const LESSEE = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', 'ff0000'];
+/** Dies with who started it, whatever ends that. */
+const LESSEE = ['setpriv', '--pdeathsig', 'KILL', process.execPath, `${HERE}inside/lessee.js`];
 const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
 const dlm = mkdtempSync(join(tmpdir(), 'dlm-'));
 let card: VkmsDevice;
@@ -40,7 +41,7 @@ before(async () => {
       `[[guest]]\nname = "tv"\noutput = "${shown}"`,
       '[[guest]]\nname = "server"\nkind = "lease"\nlease = "wall"',
       '[[guest]]\nname = "rival"\nkind = "lease"\nlease = "desk"',
-      `[[guest]]\nname = "player"\nkind = "lease"\nlease = "desk"\ncommand = ${JSON.stringify(LESSEE)}`,
+      `[[guest]]\nname = "player"\nkind = "lease"\nlease = "desk"\ncommand = ${JSON.stringify([...LESSEE, '{fd}', 'ff0000'])}`,
     ].join('\n'),
   });
 });
@@ -78,7 +79,7 @@ async function refused(name: string, how: RegExp): Promise<void> {
 test('a program draws through a lease that it inherits, while a guest beside it flips on', async () => {
   const guest = new Example(daemon.guestSocket, 'tv', ['--seconds', '900']);
   await daemon.until('flips', ({ guests }) => (guests[0]?.planes[0]?.flips ?? 0) > 5);
-  const program = [process.execPath, `${HERE}inside/lessee.js`, '{fd}', RED.toString(16)];
+  const program = [...LESSEE, '{fd}', RED.toString(16)];
   const run = [process.execPath, `${HERE}../../bin/scanoutctl.js`, 'lease', 'run', 'desk', '--', ...program];
   const started = new GuestProcess('lease run', run, { SCANOUTD_BUS: join(daemon.directory, 'bus') });
   await started.during(async () => {
