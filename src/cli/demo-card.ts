@@ -1,5 +1,6 @@
 /** The card that the demonstration takes: one of this machine, or a virtual one. */
-import { accessSync, constants, readdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
+import { cardNodes } from '../kms/nodes.js';
 import type { DemoCard } from './demo-layout.js';
 
 export interface ReadyCard extends DemoCard {
@@ -13,9 +14,8 @@ export async function findCard(): Promise<ReadyCard | string> {
   try {
     // The guests' memory; without it they could show nothing.
     accessSync('/dev/udmabuf', constants.R_OK | constants.W_OK);
-    const cards = readdirSync('/dev/dri').filter((name) => /^card[0-9]+$/.test(name));
-    for (const name of cards.sort((a, b) => Number(a.slice(4)) - Number(b.slice(4)))) {
-      const card = await look(`/dev/dri/${name}`);
+    for (const path of cardNodes()) {
+      const card = await look(path);
       if (typeof card !== 'string') return card;
       reasons.push(card);
     }

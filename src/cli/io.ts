@@ -5,6 +5,7 @@ import { isatty } from 'node:tty';
 import type { Fd } from '../native/base.js';
 import { type BusTarget, type Connection, connect } from './connection.js';
 import type { ProgramIo } from './guest-run.js';
+import { type CardsRead, readCards } from './lease-import.js';
 import { type LeaseStart, type OnNotice, runWithLease } from './lease-run.js';
 import { ended, type TopTerminal } from './top.js';
 
@@ -27,6 +28,8 @@ export interface Io {
     onNotice: OnNotice,
     signal: NodeJS.Signals | null,
   ): Promise<number>;
+  /** The cards of this machine. */
+  readCards(): Promise<CardsRead>;
   programs: ProgramIo;
 }
 
@@ -57,6 +60,7 @@ export function processIo(): Io {
       now: () => Date.now(),
     },
     runWithLease,
+    readCards,
     programs: programsOf(error),
   };
 }

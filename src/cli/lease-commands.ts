@@ -1,9 +1,11 @@
 /** The commands of scanoutctl for leases. */
 import type { Command } from 'commander';
 import type { EndLeaseRequest, TakeLeaseRequest } from '../api/documents.js';
+import { DLM_CONFIG_PATH } from '../config/dlm-config.js';
 import { command, type ExitWith, find, type JsonOption, print, type WithDaemon } from './commands.js';
 import { CliError, EXIT } from './errors.js';
 import type { Io } from './io.js';
+import { type ImportOptions, importDlm } from './lease-import.js';
 import { type OnNotice, parseNoticeSignal, planLeaseRun } from './lease-run.js';
 import { formatLeases } from './text.js';
 
@@ -19,6 +21,7 @@ export function addLeaseCommands(program: Command, io: Io, withDaemon: WithDaemo
   addRun(lease, io, withDaemon, exitWith);
   addRevoke(lease, io, withDaemon);
   addTransfer(lease, io, withDaemon);
+  addImport(lease, io);
 }
 
 interface TakeOptions extends JsonOption {
@@ -146,5 +149,26 @@ function addTransfer(lease: Command, io: Io, withDaemon: WithDaemon): void {
         return daemon.describe();
       });
       print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));
+    });
+}
+
+function addImport(lease: Command, io: Io): void {
+  command(lease, 'import', 'print the leases of drm-lease-manager as [[lease]] tables', [
+    ['scanoutctl lease import', `those of ${DLM_CONFIG_PATH}, or its default ones`],
+    [
+      'scanoutctl lease import ./leases.toml -t -k',
+      'of another file, with the options that its command line has',
+    ],
+  ])
+    .argument('[file]', 'configuration of drm-lease-manager')
+    .option(
+      '-t, --lease-transfer',
+      'as on its command line: who asks for a lease gets it from whoever has it',
+    )
+    .option('-k, --keep-on-crash', 'as on its command line: the last frame of a lessee that crashed stays')
+    .option('--device <path>', 'the card that its command line names')
+    .action(async (file: string | undefined, options: JsonOption & ImportOptions) => {
+      const { document, text } = await importDlm(file, options, io.readCards);
+      print(io, options, document, () => text);
     });
 }

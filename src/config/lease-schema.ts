@@ -3,8 +3,8 @@ import * as z from 'zod';
 import { accounts, FLAG, flag, key, text } from './fields.js';
 
 export const LEASE_NAME = /^[A-Za-z0-9._-]{1,63}$/;
-/** Overlay planes and outputs of one lease. */
-const MOST = 16;
+/** Overlay planes and outputs of one lease, at most. */
+export const MOST = 16;
 const MOST_WAITING = 64;
 /** Less than a caller of the bus waits for its answer, 25 s. */
 const MOST_NOTICE_MS = 20_000;

@@ -25,17 +25,22 @@ export interface LoadedConfig {
  */
 export function loadConfig(path?: string, accounts: AccountLookup = systemAccounts): LoadedConfig {
   const file = path ?? DEFAULT_CONFIG_PATH;
+  const text = readText(file, path === undefined);
+  if (text === null) return { config: defaultConfig(), path: null };
+  return { config: parseConfig(text, file, accounts), path: file };
+}
+
+/** The text of a file; null for one that is not there and need not be. Throws ConfigError. */
+export function readText(file: string, mayBeMissing: boolean): string | null {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (error) {
     const { code, errno } = error as NodeJS.ErrnoException;
-    if (path === undefined && code === 'ENOENT') {
-      return { config: defaultConfig(), path: null };
-    }
+    if (mayBeMissing && code === 'ENOENT') return null;
     throw new ConfigError([fileProblem(file, `cannot be read: ${describeErrno(code, errno)}`)]);
   }
-  return { config: parseConfig(decode(bytes, file), file, accounts), path: file };
+  return decode(bytes, file);
 }
 
 /** Makes a configuration of a text; `file` is for the errors. Throws ConfigError with everything that is wrong. */
@@ -52,7 +57,8 @@ export function parseConfig(text: string, file: string, accounts: AccountLookup 
   return resolveConfig(result.data, accounts);
 }
 
-function parseToml(text: string, file: string): Record<string, unknown> {
+/** What a TOML text says; `file` is for the error. Throws ConfigError. */
+export function parseToml(text: string, file: string): Record<string, unknown> {
   try {
     return parse(text, { unsafeKeyBehaviour: 'throw', maxDepth: 32 });
   } catch (error) {

@@ -1,9 +1,11 @@
 /** scanoutctl against a real daemon: what it prints, what it writes, and how it ends. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { parseConfig } from '../../src/config/load.js';
+import { KmsDevice } from '../../src/native/kms.js';
 import { ctl as ctlOf } from './inside/ctl.js';
 import { TestDaemon } from './inside/daemon.js';
 import { Example } from './inside/example.js';
@@ -75,4 +77,44 @@ test('a composed picture of an idle output shows its name', async () => {
   const picture = await daemon.screenshot(first);
   assert.equal(picture.document.how, 'composed');
   assert.ok(new Set(picture.data).size > 3, 'more than the background');
+});
+
+test('lease import: planes of a real card, by id and without, while the daemon is its master', async () => {
+  const [first = '', second = ''] = card.connectors;
+  // Two outputs with a primary plane, an overlay and a cursor plane each.
+  const standard = await ctl('lease', 'import', '--device', card.card, '-k');
+  assert.equal(standard.code, 0, standard.err);
+  const minor = card.card.replace(/^.*card/, '');
+  const leases = parseConfig(standard.out, 'imported').leases;
+  assert.deepEqual(
+    leases.map(({ name, outputs, overlays, cursor, onCrash }) => ({
+      name,
+      outputs,
+      overlays,
+      cursor,
+      onCrash,
+    })),
+    [first, second].map((name) => ({
+      ...{ name: `card${minor}-${name}`, outputs: [name], overlays: 1, cursor: true, onCrash: 'keep' },
+    })),
+  );
+  const device = KmsDevice.open(card.card);
+  const planes = device.resources().planes.map((id) => device.plane(id));
+  device.close();
+  const [overlay] = planes.filter(({ type }) => type === 'overlay');
+  assert.ok(overlay !== undefined);
+  const output = card.connectors[Math.log2(overlay.possibleCrtcs)] ?? assert.fail();
+  const file = join(daemon.directory, 'dlm.toml');
+  writeFileSync(
+    file,
+    `[[lease]]\nname = "desk"\nconnectors = ["${output}"]\n["${output}"]\nplanes = [${overlay.id}]\n`,
+  );
+  const listed = await ctl('lease', 'import', file);
+  assert.equal(listed.code, 0, listed.err);
+  assert.match(listed.out, new RegExp(`# ${output} had plane ${overlay.id} \\(overlay\\)\\.`));
+  const [desk] = parseConfig(listed.out, 'imported').leases;
+  assert.deepEqual([desk?.outputs, desk?.overlays, desk?.cursor], [[output], 1, false]);
+  // Looking has taken nothing from the daemon.
+  assert.equal((await ctl('status')).code, 0);
+  assert.ok((await daemon.status()).outputs.every(({ lit }) => lit));
 });
