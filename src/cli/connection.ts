@@ -24,6 +24,8 @@ export interface Connection {
   takeLease(name: string, request: TakeLeaseRequest): Promise<{ fd: Fd; document: LeaseDocument }>;
   /** `notice`: a lease of this connection will be over in so many milliseconds. */
   onLeaseNotice(notice: (lease: string, reason: string, ms: number) => void): void;
+  /** `over`: a lease of this connection was taken. */
+  onLeaseEnded(over: (lease: string, reason: string) => void): void;
   releaseLease(name: string): Promise<void>;
   revokeLease(name: string, request: EndLeaseRequest): Promise<void>;
   transferLease(name: string, request: TransferLeaseRequest): Promise<void>;
@@ -125,6 +127,12 @@ export function connectionOver(client: BusClient, target: BusTarget): Connection
       client.subscribe({ path: OBJECT, interface: MANAGER, member: 'LeaseNotice' }, ({ body }) => {
         const [lease, reason, ms] = body;
         notice(String(lease), String(reason), Number(ms));
+      });
+    },
+    onLeaseEnded: (over) => {
+      client.subscribe({ path: OBJECT, interface: MANAGER, member: 'LeaseEnded' }, ({ body }) => {
+        const [lease, reason] = body;
+        over(String(lease), String(reason));
       });
     },
     releaseLease: async (name) => {

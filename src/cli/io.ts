@@ -5,6 +5,7 @@ import { isatty } from 'node:tty';
 import type { Fd } from '../native/base.js';
 import { type BusTarget, type Connection, connect } from './connection.js';
 import type { ProgramIo } from './guest-run.js';
+import { connectReceiver, type LeaseReceiver } from './lease-grant.js';
 import { type CardsRead, readCards } from './lease-import.js';
 import { type LeaseStart, type OnNotice, runWithLease } from './lease-run.js';
 import { ended, type TopTerminal } from './top.js';
@@ -28,6 +29,8 @@ export interface Io {
     onNotice: OnNotice,
     signal: NodeJS.Signals | null,
   ): Promise<number>;
+  /** Connects to a program that takes a lease. Throws the system's error when nobody listens. */
+  connectReceiver(path: string): Promise<LeaseReceiver>;
   /** The cards of this machine. */
   readCards(): Promise<CardsRead>;
   programs: ProgramIo;
@@ -60,6 +63,7 @@ export function processIo(): Io {
       now: () => Date.now(),
     },
     runWithLease,
+    connectReceiver,
     readCards,
     programs: programsOf(error),
   };

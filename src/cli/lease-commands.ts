@@ -5,6 +5,7 @@ import { DLM_CONFIG_PATH } from '../config/dlm-config.js';
 import { command, type ExitWith, find, type JsonOption, print, type WithDaemon } from './commands.js';
 import { CliError, EXIT } from './errors.js';
 import type { Io } from './io.js';
+import { type GrantIo, grantLease } from './lease-grant.js';
 import { type ImportOptions, importDlm } from './lease-import.js';
 import { type OnNotice, parseNoticeSignal, planLeaseRun } from './lease-run.js';
 import { formatLeases } from './text.js';
@@ -19,6 +20,7 @@ export function addLeaseCommands(program: Command, io: Io, withDaemon: WithDaemo
   });
   const lease = program.command('lease').description('lease outputs to programs that drive them themselves');
   addRun(lease, io, withDaemon, exitWith);
+  addGrant(lease, io, withDaemon);
   addRevoke(lease, io, withDaemon);
   addTransfer(lease, io, withDaemon);
   addImport(lease, io);
@@ -46,7 +48,7 @@ function milliseconds(text: string, option: string): number {
 }
 
 function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWith): void {
-  command(lease, 'run', 'run a program that inherits a lease, which lasts as long as it', [
+  const run = command(lease, 'run', 'run a program that inherits a lease, which lasts as long as it', [
     [
       'scanoutctl lease run desk -- flutter-pi --drm-fd {fd} app',
       'the number of the descriptor in an argument',
@@ -57,46 +59,81 @@ function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWi
     .argument('<lease>', 'name of a [[lease]], or the connector of one that has no other')
     .argument('<program...>', 'the program and its arguments, after --')
     .option('--fd-env <name>', 'variable that has the number of the descriptor', 'SCANOUTD_LEASE_FD')
-    .option('--wait [ms]', 'wait where somebody else has it, or its connector is not there; at most so long')
-    .option('--transfer', 'take it over from its lessee, where the lease permits that')
-    .option('--reason <text>', 'what its lessee is told then')
     .option(
       '--notice-signal <name>',
       'what the program gets when the lease is about to be taken; or none',
       'TERM',
-    )
-    .action(
-      async (
-        name: string,
-        words: string[],
-        options: TakeOptions & { fdEnv: string; noticeSignal: string },
-      ) => {
-        if (options.json === true) {
-          throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
-        }
-        const start = planLeaseRun(words, name, options.fdEnv);
-        const signal = parseNoticeSignal(options.noticeSignal);
-        const request = takeRequest(options);
-        await withDaemon(async (daemon) => {
-          let told = () => {};
-          daemon.onLeaseNotice((_lease, reason, ms) => {
-            io.error(`scanoutctl: lease ${name} ends in ${ms} ms: ${reason}\n`);
-            told();
-          });
-          const { fd, document } = await daemon.takeLease(name, request);
-          const onNotice: OnNotice = (tell) => {
-            told = tell;
-          };
-          try {
-            exitWith(await io.runWithLease(start, fd, onNotice, signal));
-          } finally {
-            fd.close();
-            // One that was revoked meanwhile is not ours to give back.
-            await daemon.releaseLease(document.name).catch(() => {});
-          }
-        });
-      },
     );
+  addTakeOptions(run).action(
+    async (name: string, words: string[], options: TakeOptions & { fdEnv: string; noticeSignal: string }) => {
+      if (options.json === true) {
+        throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
+      }
+      const start = planLeaseRun(words, name, options.fdEnv);
+      const signal = parseNoticeSignal(options.noticeSignal);
+      const request = takeRequest(options);
+      await withDaemon(async (daemon) => {
+        let told = () => {};
+        daemon.onLeaseNotice((_lease, reason, ms) => {
+          io.error(`scanoutctl: lease ${name} ends in ${ms} ms: ${reason}\n`);
+          told();
+        });
+        const { fd, document } = await daemon.takeLease(name, request);
+        const onNotice: OnNotice = (tell) => {
+          told = tell;
+        };
+        try {
+          exitWith(await io.runWithLease(start, fd, onNotice, signal));
+        } finally {
+          fd.close();
+          // One that was revoked meanwhile is not ours to give back.
+          await daemon.releaseLease(document.name).catch(() => {});
+        }
+      });
+    },
+  );
+}
+
+function addTakeOptions(command: Command): Command {
+  return command
+    .option('--wait [ms]', 'wait where somebody else has it, or its connector is not there; at most so long')
+    .option('--transfer', 'take it over from its lessee, where the lease permits that')
+    .option('--reason <text>', 'what its lessee is told then');
+}
+
+function addGrant(lease: Command, io: Io, withDaemon: WithDaemon): void {
+  const grant = command(lease, 'grant', 'hand a lease to a program that listens on a socket, and hold it', [
+    ['scanoutctl lease grant desk --to /run/player.sock', 'until the program is done with it'],
+    ['scanoutctl lease grant desk --to /run/player.sock --json', 'one document a line'],
+  ])
+    .argument('<lease>', 'name of a [[lease]], or the connector of one that has no other')
+    .requiredOption('--to <socket>', 'unix socket (SOCK_SEQPACKET) on which the program listens');
+  addTakeOptions(grant).action(async (name: string, options: TakeOptions & { to: string }) => {
+    const say = (document: object, text: string) =>
+      io.out(options.json === true ? `${JSON.stringify(document)}\n` : text);
+    const end = await withDaemon((daemon) => {
+      const what = { lease: name, request: takeRequest(options), socket: options.to };
+      const world: GrantIo = {
+        connectReceiver: (path) => io.connectReceiver(path),
+        error: (text) => io.error(text),
+        untilEnded: (work) => io.terminal.untilEnded(work),
+      };
+      return grantLease(daemon, what, world, (document, { pid, uid }) => {
+        const text = `${document.name}: ${document.outputs.join(', ')}, granted to process ${pid}, uid ${uid}\n`;
+        say({ event: 'granted', pid, uid, lease: document }, text);
+      });
+    });
+    const text =
+      end.how === 'released'
+        ? `${name}: given back\n`
+        : end.how === 'interrupted'
+          ? `${name}: taken back\n`
+          : '';
+    say({ event: 'ended', ...end }, text);
+    if (end.how === 'crashed')
+      throw new CliError(EXIT.refused, `the program that had lease ${name} is gone without a word`, '');
+    if (end.how === 'taken') throw new CliError(EXIT.refused, `lease ${name} was taken: ${end.reason}`, '');
+  });
 }
 
 interface EndOptions extends JsonOption {

@@ -7,12 +7,13 @@ import { after, before, test } from 'node:test';
 import type { LeaseDocument } from '../../src/api/documents.js';
 import { Code } from '../../src/guests/protocol.js';
 import { isSystemError } from '../../src/native/base.js';
+import { type SeqPacket, SeqPacketServer } from '../../src/native/seqpacket.js';
 import { ctl } from './inside/ctl.js';
 import { TestDaemon } from './inside/daemon.js';
 import { Example } from './inside/example.js';
 import { GuestProcess } from './inside/guest-process.js';
 import { DlmClient, Holder } from './inside/lease-holders.js';
-import { plainPicture } from './inside/lessee.js';
+import { Lessee, plainPicture } from './inside/lessee.js';
 import { assertSeen } from './inside/seen.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
@@ -249,6 +250,49 @@ test('guests with a lease draw beside one that flips: by the guest socket, and s
   await tv.kill('SIGTERM');
   const { violations, planes } = await tv.stats();
   assert.deepEqual([violations, planes[0]?.state], [0, 'direct']);
+});
+
+test('a program that listens is granted a lease, and its crash is one', async () => {
+  const path = join(dlm, 'player');
+  let granted: (client: { socket: SeqPacket; lessee: Lessee }) => void = () => {};
+  const server = SeqPacketServer.listen(path, {
+    onConnection: (socket) => {
+      socket.onMessage = (_byte, [fd]) =>
+        granted({ socket, lessee: new Lessee(fd ?? assert.fail('no lease')) });
+    },
+  });
+  const grant = async () => {
+    const client = new Promise<{ socket: SeqPacket; lessee: Lessee }>((resolve) => {
+      granted = resolve;
+    });
+    const answer = ctl(daemon, 'lease', 'grant', 'wall', '--to', path);
+    return { answer, ...(await client) };
+  };
+  const first = await grant();
+  first.lessee.show(GREEN);
+  await assertSeen(daemon, wall, plainPicture(GREEN), 'the program');
+  first.socket.close();
+  first.lessee.device.close();
+  assert.equal((await first.answer).code, 1);
+  await untilState('wall', 'kept');
+  await assertSeen(daemon, wall, plainPicture(GREEN), 'what was kept');
+
+  const second = await grant();
+  second.socket.send(new Uint8Array(new Int32Array([1]).buffer));
+  const { code, out } = await second.answer;
+  assert.deepEqual([code, out.split('\n')[1]], [0, 'wall: given back']);
+  second.lessee.device.close();
+  await untilState('wall', 'free');
+
+  const third = await grant();
+  const hungUp = new Promise<void>((resolve) => {
+    third.socket.onClose = () => resolve();
+  });
+  await ctl(daemon, 'lease', 'revoke', 'wall', '--reason', 'closed', '--notice', '0');
+  await hungUp;
+  assert.match((await third.answer).err, /lease wall was taken: closed/);
+  third.lessee.device.close();
+  server.close();
 });
 
 test('leases that cannot be are refused with their reason, and cost nobody anything', async () => {

@@ -43,6 +43,7 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     onLeaseNotice: (notice) => {
       tellNotice = notice;
     },
+    onLeaseEnded: () => {},
     releaseLease: (name) => act(undefined, 'releaseLease', name),
     revokeLease: (name, request) => act(undefined, 'revokeLease', name, request),
     transferLease: (name, request) => act(undefined, 'transferLease', name, request),
@@ -76,6 +77,17 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
       tellNotice('desk', 'closing', 500);
       if (start.argv[0] === 'absent') throw new CliError(EXIT.config, 'cannot start absent', '');
       return 7;
+    },
+    connectReceiver: async (path) => {
+      if (path.startsWith('/forbidden')) throw new Error('connect: No such file or directory (ENOENT)');
+      const over = Promise.resolve(path.startsWith('/crash') ? ('crashed' as const) : ('released' as const));
+      // The lease comes first.
+      const later = over.then(async (how) => {
+        while (!calls.some(([name]) => name === 'grant')) await new Promise(setImmediate);
+        return how;
+      });
+      const close = () => calls.push(['hangUp']);
+      return { pid: 77, uid: 5, grant: () => calls.push(['grant']), over: later, close };
     },
     readCards: async () => ({ cards: [], problems: [] }),
     programs: {} as Io['programs'],
@@ -320,4 +332,40 @@ test('a lease is given back when the program cannot be started', async () => {
   const io = world();
   assert.equal(await run(['lease', 'run', 'desk', '--', 'absent'], io), EXIT.config);
   assert.deepEqual(io.calls.slice(-3), [['closeLease'], ['releaseLease', 'desk'], ['close']]);
+});
+
+test('a lease is granted to a program that listens, until it is done with it', async () => {
+  const io = world();
+  assert.equal(await run(['lease', 'grant', 'desk', '--to', '/run/x', '--transfer'], io), EXIT.ok);
+  assert.equal(io.stdout, 'desk: DP-2, granted to process 77, uid 5\ndesk: given back\n');
+  const names = io.calls.map(([name]) => name);
+  const wanted = ['connect', 'takeLease', 'grant', 'closeLease', 'hangUp', 'releaseLease', 'hangUp', 'close'];
+  assert.deepEqual(names, wanted);
+  assert.deepEqual(io.calls[1], ['takeLease', 'desk', { transfer: true }]);
+});
+
+test('a program that goes without a word has crashed: the lease is not given back in order', async () => {
+  const io = world();
+  assert.equal(await run(['lease', 'grant', 'desk', '--to', '/crash', '--json'], io), EXIT.refused);
+  const documents = io.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.deepEqual([documents[0].event, documents[0].lease.name, documents[0].pid], ['granted', 'desk', 77]);
+  assert.deepEqual(documents[1], { event: 'ended', how: 'crashed', reason: null });
+  assert.equal(io.stderr, 'scanoutctl: the program that had lease desk is gone without a word\n');
+  assert.ok(!io.calls.some(([name]) => name === 'releaseLease'));
+});
+
+test('no lease is taken for a program that is not there', async () => {
+  const io = world();
+  assert.equal(await run(['lease', 'grant', 'desk', '--to', '/forbidden'], io), EXIT.unreachable);
+  assert.match(
+    io.stderr,
+    /nobody to grant a lease to: connect: No such file .*\n {2}A program has to listen there/,
+  );
+  assert.deepEqual(
+    io.calls.map(([name]) => name),
+    ['connect', 'close'],
+  );
 });
