@@ -118,11 +118,11 @@ public:
 
   BusConnection& owner;
   const std::string path;
-  /// (name, arguments, descriptors among them, sender or null, call's number)
+  /// (name, arguments, descriptors among them, sender or null, call's number, whether it may take a dialogue)
   Napi::FunctionReference method;
   /// (name): the value
   Napi::FunctionReference get;
-  /// (name, value, descriptors in it, sender or null, call's number)
+  /// (name, value, descriptors in it, sender or null, call's number, whether it may take a dialogue)
   Napi::FunctionReference set;
 
 private:

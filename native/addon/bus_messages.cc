@@ -64,6 +64,9 @@ Napi::Value BusConnection::call(const Napi::CallbackInfo& info) {
       "sd_bus_message_new_method_call", member);
   const bus::MessagePtr message(made);
   append_values(made, to_string(info[4], "signature"), to_array(info[5], "body"), "body", max_message_);
+  if (info[7].ToBoolean())
+    bus::check_bus(sd_bus_message_set_allow_interactive_authorization(made, 1),
+                   "sd_bus_message_set_allow_interactive_authorization", member);
 
   Outgoing& waiting = outgoing_.emplace_back(Env(), *this, path + " " + member);
   waiting.self = std::prev(outgoing_.end());

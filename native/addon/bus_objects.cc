@@ -184,7 +184,8 @@ int BusConnection::dispatch(JsInterface& interface, const bus::Member& member, s
                                        .interface = &interface});
     const Napi::Function handler = is_set ? interface.set.Value() : interface.method.Value();
     handler.Call({Napi::String::New(env, member.name), arguments, fds,
-                  text_or_null(env, sd_bus_message_get_sender(call)), Napi::Number::New(env, number)});
+                  text_or_null(env, sd_bus_message_get_sender(call)), Napi::Number::New(env, number),
+                  Napi::Boolean::New(env, sd_bus_message_get_allow_interactive_authorization(call) > 0)});
     return 1;
   } catch (const Napi::Error& thrown) {
     incoming_.erase(number);

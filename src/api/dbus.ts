@@ -12,6 +12,7 @@ import {
   type InterfaceDescription,
 } from '../native/bus.js';
 import type { Logger } from '../service/log.js';
+import { Authorizer, type Methods } from './authorize.js';
 import { BusLeases } from './dbus-leases.js';
 import { ApiError } from './errors.js';
 import type { Manager } from './manager.js';
@@ -71,7 +72,8 @@ export class DbusFrontend {
     try {
       bus = await Bus.system();
       if (this.stopped) return bus.close();
-      this.attach(bus);
+      const authorizer = new Authorizer(bus, this.log);
+      this.attach(bus, (methods) => authorizer.guard(methods));
       await bus.requestName(BUS_NAME);
       this.systemBusTrouble = '';
       this.log.info({ name: BUS_NAME }, 'on the system bus');
@@ -94,7 +96,8 @@ export class DbusFrontend {
     this.retry.unref();
   }
 
-  private attach(bus: Bus): void {
+  /** `guard` has the methods for those who may call them. */
+  private attach(bus: Bus, guard: (methods: Methods) => Methods = (methods) => methods): void {
     this.connections.add(bus);
     void bus.closed.then(() => {
       this.connections.delete(bus);
@@ -105,7 +108,8 @@ export class DbusFrontend {
       const signal = { path: MANAGER_PATH, interface: MANAGER_INTERFACE, member, body };
       bus.emitSignal(destination === null ? signal : { ...signal, destination });
     });
-    bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, this.managerInterface(leases));
+    const { methods = {}, ...rest } = this.managerInterface(leases);
+    bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, { methods: guard(methods), ...rest });
     for (const object of this.exported.values()) {
       object.slots.set(bus, bus.addInterface(object.path, object.interface, object.description));
     }

@@ -44,6 +44,7 @@ export interface BusClient {
     signature: string;
     body: unknown[];
     timeoutMs?: number;
+    interactive?: boolean;
   }): Promise<unknown[]>;
   subscribe(
     match: { path: string; interface: string; member: string },
@@ -84,7 +85,8 @@ export async function connect(target: BusTarget): Promise<Connection> {
 
 /** The API over a client of the bus. */
 export function connectionOver(client: BusClient, target: BusTarget): Connection {
-  const destination = target.kind === 'system' ? { destination: SERVICE } : {};
+  // On the system bus polkit may have something to ask.
+  const destination = target.kind === 'system' ? { destination: SERVICE, interactive: true } : {};
   const ask = async (
     member: string,
     signature: string,
@@ -187,7 +189,7 @@ function adviceFor(name: string): string {
   switch (name.split('.').at(-1)) {
     case 'AccessDenied':
     case 'InteractiveAuthorizationRequired':
-      return 'Be root or a member of the group scanoutd.';
+      return 'Be root or a member of the group scanoutd; on the system bus polkit may allow others (docs/leases.md).';
     case 'NotAllowed':
       return 'uid and gid of the [[lease]] say who may have it.';
     case 'Busy':

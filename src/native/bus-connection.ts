@@ -157,8 +157,9 @@ export class Bus {
   /** Rejects with a DBusError, which for no answer is NO_REPLY, or a SystemError when the connection went. */
   async call(call: Call): Promise<BusValue[]> {
     const { destination = null, path, interface: name = null, member, signature = '', body = [] } = call;
+    const { timeoutMs, interactive = false } = call;
     try {
-      return await this.native.call(destination, path, name, member, signature, body, call.timeoutMs);
+      return await this.native.call(destination, path, name, member, signature, body, timeoutMs, interactive);
     } catch (error) {
       const { dbusName } = error as { dbusName?: unknown };
       if (typeof dbusName === 'string') throw new DBusError(dbusName, (error as Error).message);

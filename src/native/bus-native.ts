@@ -23,11 +23,25 @@ export interface NativeMember {
   deprecated: boolean;
 }
 
-/** `fds` are those among the values; `call` is the number to answer with. */
+/** `fds` are those among the values; `call` is the number to answer with; `interactive`: see CallInfo. */
 export interface NativeHandlers {
-  method(name: string, args: BusValue[], fds: Fd[], sender: string | null, call: number): void;
+  method(
+    name: string,
+    args: BusValue[],
+    fds: Fd[],
+    sender: string | null,
+    call: number,
+    interactive: boolean,
+  ): void;
   get(name: string): BusValue;
-  set(name: string, value: BusValue, fds: Fd[], sender: string | null, call: number): void;
+  set(
+    name: string,
+    value: BusValue,
+    fds: Fd[],
+    sender: string | null,
+    call: number,
+    interactive: boolean,
+  ): void;
 }
 
 /**
@@ -54,6 +68,7 @@ export interface NativeBus {
     signature: string,
     body: readonly BusValue[],
     timeoutMs: number | undefined,
+    interactive: boolean,
   ): Promise<BusValue[]>;
   emit(
     path: string,
@@ -151,19 +166,26 @@ export function nativeHandlers(
   path: string,
   description: InterfaceDescription,
 ): NativeHandlers {
-  const run = (call: number, fds: readonly Fd[], sender: string | null, body: Body): void => {
+  const run = (
+    call: number,
+    fds: readonly Fd[],
+    { sender, interactive }: { sender: string | null; interactive: boolean },
+    body: Body,
+  ): void => {
     answer(host, call, fds, () => {
-      const called = (who: BusCredentials) => body({ ...who, sender, path });
+      const called = (who: BusCredentials) => body({ ...who, sender, path, interactive });
       const who = host.credentialsOf(sender);
       return who instanceof Promise ? who.then(called) : called(who);
     });
   };
   return {
-    method: (name, args, fds, sender, call) =>
-      run(call, fds, sender, (caller) => description.methods?.[name]?.handler(args, caller)),
+    method: (name, args, fds, sender, call, interactive) =>
+      run(call, fds, { sender, interactive }, (caller) => description.methods?.[name]?.handler(args, caller)),
     get: (name) => description.properties?.[name]?.get(),
-    set: (name, value, fds, sender, call) =>
-      run(call, fds, sender, (caller) => description.properties?.[name]?.set?.(value, caller)),
+    set: (name, value, fds, sender, call, interactive) =>
+      run(call, fds, { sender, interactive }, (caller) =>
+        description.properties?.[name]?.set?.(value, caller),
+      ),
   };
 }
 

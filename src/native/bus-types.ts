@@ -42,6 +42,8 @@ export interface CallInfo extends BusCredentials {
   /** Unique name on the bus, null between peers. */
   sender: string | null;
   path: string;
+  /** Its user may be asked to authenticate (ALLOW_INTERACTIVE_AUTHORIZATION). */
+  interactive: boolean;
 }
 
 /** What a call gives: one value for each type of `out`. */
@@ -106,6 +108,8 @@ export interface Call {
   body?: readonly BusValue[];
   /** 25 s when absent; Infinity for ever. */
   timeoutMs?: number;
+  /** The caller's user may be asked to authenticate, such as by polkit. */
+  interactive?: boolean;
 }
 
 export interface Signal {

@@ -100,7 +100,7 @@ test('busctl calls, reads and writes; the caller is its process', { skip }, asyn
   assert.equal(call.output, 's "hello youhello you"\n');
   const { sender, groups, ...who } = callers[0] as CallInfo;
   const uid = process.getuid?.();
-  assert.deepEqual(who, { pid: call.pid, uid, gid: null, path: OBJECT.path });
+  assert.deepEqual(who, { pid: call.pid, uid, gid: null, path: OBJECT.path, interactive: true });
   assert.match(sender ?? '', /^:1\.\d+$/);
   assert.ok(groups.includes(process.getgid?.() ?? -1), `${groups}`);
 

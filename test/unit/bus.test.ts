@@ -62,6 +62,17 @@ test('both ends can have objects', async () => {
   pair.close();
 });
 
+test('a call says whether its user may be asked to authenticate', async () => {
+  const said: boolean[] = [];
+  const pair = await withObject({
+    methods: { May: { handler: (_, { interactive }) => void said.push(interactive) } },
+  });
+  await pair.client.call({ ...OBJECT, member: 'May' });
+  await pair.client.call({ ...OBJECT, member: 'May', interactive: true });
+  assert.deepEqual(said, [false, true]);
+  pair.close();
+});
+
 test('the caller is who the kernel says', async () => {
   let caller: CallInfo | undefined;
   const pair = await withObject({
@@ -76,7 +87,7 @@ test('the caller is who the kernel says', async () => {
   await pair.client.call({ ...OBJECT, member: 'Who' });
   const { groups, ...rest } = caller as CallInfo;
   const self = { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() };
-  assert.deepEqual(rest, { ...self, sender: null, path: OBJECT.path });
+  assert.deepEqual(rest, { ...self, sender: null, path: OBJECT.path, interactive: false });
   assert.deepEqual(pair.credentials, { ...self, groups });
   assert.equal(pair.client.credentials?.pid, process.pid);
   assert.equal(pair.client.uniqueName, null);

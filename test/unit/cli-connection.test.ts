@@ -48,7 +48,7 @@ test('a peer gets calls without a destination, a bus daemon with one', async () 
   assert.deepEqual(peer.calls, [call]);
   const bus = client([JSON.stringify(status())]);
   await connectionOver(bus, { kind: 'system' }).describe();
-  assert.deepEqual(bus.calls, [{ destination: 'org.scanoutd1', ...call }]);
+  assert.deepEqual(bus.calls, [{ destination: 'org.scanoutd1', interactive: true, ...call }]);
 });
 
 test('an assignment is a name and a document', async () => {

@@ -11,6 +11,16 @@ const UNIT = 'scanoutd.service';
 const DROP_IN = `/etc/systemd/system/${UNIT}.d`;
 const POLICY = '/etc/dbus-1/system.d/org.scanoutd1.conf';
 const BUS_DAEMON = ['org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus'];
+const ACTIONS = '/etc/polkit-1/actions';
+const RULES = '/etc/polkit-1/rules.d/10-scanoutd.rules';
+/** Neither root nor of the group, and let have a lease by the rule. */
+const GUEST_USER = 'scanoutd-guest';
+const RULE = `polkit.addRule(function (action, subject) {
+  if (action.id == "org.scanoutd1.take-lease" && action.lookup("lease") == "desk" && subject.user == "${GUEST_USER}")
+    return polkit.Result.YES;
+});
+`;
+const CONFIG = '/etc/scanoutd';
 const PATIENCE_MS = 150_000;
 let card: VkmsDevice;
 
@@ -47,7 +57,17 @@ before(() => {
     `${DROP_IN}/here.conf`,
     `[Service]\n${start}\nTimeoutStartSec=180\nWatchdogSec=15\nRestartSec=1\n`,
   );
+  mkdirSync(ACTIONS, { recursive: true });
+  copyFileSync('systemd/org.scanoutd1.policy', `${ACTIONS}/org.scanoutd1.policy`);
+  writeFileSync(RULES, RULE);
+  mkdirSync(CONFIG, { recursive: true });
+  const leases = ['desk', 'wall'].map(
+    (name) => `[[lease]]\nname = "${name}"\noutputs = ["${card.connectors[0]}"]\n`,
+  );
+  writeFileSync(`${CONFIG}/scanoutd.toml`, leases.join(''));
   systemctl('daemon-reload');
+  // Its start takes longer in an emulated machine than callers wait for an answer.
+  systemctl('restart', 'polkit.service');
 });
 
 after(() => {
@@ -56,7 +76,8 @@ after(() => {
   } finally {
     rmSync(DROP_IN, { recursive: true });
     rmSync(`/etc/systemd/system/${UNIT}`);
-    rmSync(POLICY);
+    for (const path of [POLICY, `${ACTIONS}/org.scanoutd1.policy`, RULES, CONFIG])
+      rmSync(path, { recursive: true });
     card.destroy();
   }
 });
@@ -72,19 +93,74 @@ test('it starts as its own user, and is active only when the outputs are lit', (
   assert.equal(uid, 'scanoutd');
 });
 
+/** A call over the system bus by a user, who is in no group but `groups`. */
+function callAs(user: string, groups: string[], member: string, ...args: string[]) {
+  const set = [
+    '--reuid',
+    user,
+    '--regid',
+    '65534',
+    groups.length > 0 ? `--groups=${groups}` : '--clear-groups',
+  ];
+  const object = ['org.scanoutd1', '/org/scanoutd1', 'org.scanoutd1.Manager', member];
+  const {
+    status: code,
+    stdout,
+    stderr,
+  } = spawnSync('setpriv', [...set, 'busctl', 'call', ...object, ...args], {
+    encoding: 'utf8',
+  });
+  return { code, stdout, stderr };
+}
+
+const take = (user: string, lease: string, groups: string[] = []) =>
+  callAs(user, groups, 'TakeLease', 'ss', lease, '{}');
+
+async function untilFree(lease: string): Promise<void> {
+  const isFree = () => status().leases.some(({ name, state }) => name === lease && state === 'free');
+  await until(() => `${lease} is not free`, isFree);
+}
+
 test('it is on the system bus, where everybody may ask and not everybody may change', () => {
-  const call = (member: string, ...args: string[]) => {
-    const object = ['org.scanoutd1', '/org/scanoutd1', 'org.scanoutd1.Manager', member];
-    // As a user who is neither root nor of the group.
-    return spawnSync('setpriv', [
-      ...['--reuid=65534', '--regid=65534', '--clear-groups', 'busctl', 'call'],
-      ...[...object, ...args],
-    ]);
-  };
-  assert.match(call('Describe').stdout.toString(), /Virtual/);
-  const refused = call('Assign', 'ss', 'nobody', '{}');
-  assert.notEqual(refused.status, 0);
-  assert.match(refused.stderr.toString(), /[Aa]ccess denied/);
+  assert.match(callAs('nobody', [], 'Describe').stdout, /Virtual/);
+  for (const [member, ...args] of [
+    ['Assign', 'ss', 'nobody', '{}'],
+    ['Screenshot', 's', card.connectors[0] ?? ''],
+    ['RevokeLease', 'ss', 'desk', '{}'],
+  ] as [string, ...string[]][]) {
+    const refused = callAs('nobody', [], member, ...args);
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /[Aa]ccess denied/);
+  }
+});
+
+test('polkit lets one user have one lease, by a rule', async () => {
+  const allowed = take(GUEST_USER, 'desk');
+  assert.equal(allowed.code, 0, allowed.stderr);
+  assert.match(allowed.stdout, /^hs .*\\"name\\":\\"desk\\"/);
+  await untilFree('desk');
+  assert.match(
+    take(GUEST_USER, 'wall').stderr,
+    /access denied: org\.scanoutd1\.take-lease needs authentication/,
+  );
+  assert.match(
+    take('nobody', 'desk').stderr,
+    /access denied: org\.scanoutd1\.take-lease needs authentication/,
+  );
+});
+
+test('without polkit it is for root and the group, and nobody else', async () => {
+  systemctl('mask', '--runtime', '--now', 'polkit.service');
+  try {
+    assert.match(take(GUEST_USER, 'desk').stderr, /[Aa]ccess denied/);
+    assert.ok(status().leases.every(({ state }) => state === 'free'));
+    const group = execFileSync('getent', ['group', 'scanoutd'], { encoding: 'utf8' }).split(':')[2] ?? '';
+    const member = take('nobody', 'desk', [group]);
+    assert.equal(member.code, 0, member.stderr);
+    await untilFree('desk');
+  } finally {
+    systemctl('unmask', '--runtime', 'polkit.service');
+  }
 });
 
 test('it feeds the watchdog', async () => {
