@@ -47,9 +47,9 @@ private:
   std::unordered_map<uint32_t, Entry> entries_;
 };
 
-/// Closes what handles the file has, whoever made them: for a file that another process has used before, and before
-/// this one makes any. Framebuffers of such handles stay. Handles beyond a gap of thousands are not found, as the
-/// kernel does not list them and gives the lowest that is free.
+/// Closes what handles the file has, whoever made them: for a file that another process has used before, and
+/// before this one makes any. Framebuffers of such handles stay. Handles beyond a gap of thousands are not
+/// found, as the kernel does not list them and gives the lowest that is free.
 void close_every_handle(int fd) noexcept;
 
 } // namespace scanout::kms

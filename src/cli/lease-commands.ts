@@ -1,6 +1,6 @@
 /** The commands of scanoutctl for leases. */
 import type { Command } from 'commander';
-import type { EndLeaseRequest, TakeLeaseRequest } from '../api/documents.js';
+import type { EndLeaseRequest, LeaseDocument, TakeLeaseRequest } from '../api/documents.js';
 import { DLM_CONFIG_PATH } from '../config/dlm-config.js';
 import { command, type ExitWith, find, type JsonOption, print, type WithDaemon } from './commands.js';
 import { CliError, EXIT } from './errors.js';
@@ -69,7 +69,6 @@ function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWi
       if (options.json === true) {
         throw new CliError(EXIT.usage, '--json is not for lease run', 'The output is that of the program.');
       }
-      const start = planLeaseRun(words, name, options.fdEnv);
       const signal = parseNoticeSignal(options.noticeSignal);
       const request = takeRequest(options);
       await withDaemon(async (daemon) => {
@@ -79,6 +78,7 @@ function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWi
           told();
         });
         const { fd, document } = await daemon.takeLease(name, request);
+        const start = planLeaseRun(words, document.name, options.fdEnv);
         const onNotice: OnNotice = (tell) => {
           told = tell;
         };
@@ -145,6 +145,14 @@ function endRequest({ reason, notice }: EndOptions): EndLeaseRequest {
   return { reason, ...(notice === undefined ? {} : { noticeMs: milliseconds(notice, '--notice') }) };
 }
 
+/** By its name, or the connector of one that has no other. Throws CliError. */
+function findLease(leases: readonly LeaseDocument[], asked: string): LeaseDocument {
+  const isAlone = ({ outputs }: LeaseDocument) => outputs.length === 1 && outputs[0] === asked;
+  return leases.some(({ name }) => name === asked)
+    ? find(leases, asked, 'lease')
+    : (leases.find(isAlone) ?? find(leases, asked, 'lease'));
+}
+
 function addRevoke(lease: Command, io: Io, withDaemon: WithDaemon): void {
   command(lease, 'revoke', 'take a lease from whoever has it; who waits for it gets it', [
     ['scanoutctl lease revoke desk --reason "the room is closed"', "its outputs are the daemon's again"],
@@ -158,7 +166,7 @@ function addRevoke(lease: Command, io: Io, withDaemon: WithDaemon): void {
         await daemon.revokeLease(name, endRequest(options));
         return daemon.describe();
       });
-      print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));
+      print(io, options, findLease(leases, name), () => formatLeases(leases, { color: io.color }));
     });
 }
 
@@ -185,7 +193,7 @@ function addTransfer(lease: Command, io: Io, withDaemon: WithDaemon): void {
         await daemon.transferLease(name, request);
         return daemon.describe();
       });
-      print(io, options, find(leases, name, 'lease'), () => formatLeases(leases, { color: io.color }));
+      print(io, options, findLease(leases, name), () => formatLeases(leases, { color: io.color }));
     });
 }
 
