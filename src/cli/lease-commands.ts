@@ -73,8 +73,8 @@ function addRun(lease: Command, io: Io, withDaemon: WithDaemon, exitWith: ExitWi
       const request = takeRequest(options);
       await withDaemon(async (daemon) => {
         let told = () => {};
-        daemon.onLeaseNotice((_lease, reason, ms) => {
-          io.error(`scanoutctl: lease ${name} ends in ${ms} ms: ${reason}\n`);
+        daemon.onLeaseNotice((lease, reason, ms) => {
+          io.error(`scanoutctl: lease ${lease} ends in ${ms} ms: ${reason}\n`);
           told();
         });
         const { fd, document } = await daemon.takeLease(name, request);
