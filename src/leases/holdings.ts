@@ -48,7 +48,8 @@ export class Holdings {
     try {
       const own = fd.dup();
       const more = { ending: null, suspended: false, watch: null, process: processOf(parts.who) };
-      const held: Held = { ...parts, lessee, fd, since: Date.now(), remains: remains(), ...more };
+      const events = this.guarded(parts.settings.name, parts.events);
+      const held: Held = { ...parts, events, lessee, fd, since: Date.now(), remains: remains(), ...more };
       this.held.set(parts.settings.name, held);
       this.audit(parts.settings.name, parts.who, 'granted');
       this.changed();
@@ -57,6 +58,25 @@ export class Holdings {
       fd.close();
       throw error;
     }
+  }
+
+  /** A lessee that cannot be told, as its connection is just ending, is no reason to leave anything else undone. */
+  private guarded(lease: string, events: LesseeEvents): LesseeEvents {
+    const tell = (body: () => void) => {
+      try {
+        body();
+      } catch (error) {
+        this.logs.module('leases').warn({ lease, err: error }, 'its lessee could not be told');
+      }
+    };
+    const { notice, suspended } = events;
+    return {
+      ended: (reason) => tell(() => events.ended(reason)),
+      ...(notice === undefined
+        ? {}
+        : { notice: (reason, ms) => tell(() => notice.call(events, reason, ms)) }),
+      ...(suspended === undefined ? {} : { suspended: (is) => tell(() => suspended.call(events, is)) }),
+    };
   }
 
   /** What a lessee had, withdrawn, goes to another one; its last frame stays until the first of that one. Throws a LeaseError. */
@@ -130,7 +150,7 @@ export class Holdings {
     held.watch?.close();
     held.watch = null;
     held.who = who;
-    held.events = events;
+    held.events = this.guarded(held.settings.name, events);
     this.audit(held.settings.name, who, 'granted again');
     this.changed();
     return { fd, document: documentOf(held) };
