@@ -148,9 +148,8 @@ function endRequest({ reason, notice }: EndOptions): EndLeaseRequest {
 /** By its name, or the connector of one that has no other. Throws CliError. */
 function findLease(leases: readonly LeaseDocument[], asked: string): LeaseDocument {
   const isAlone = ({ outputs }: LeaseDocument) => outputs.length === 1 && outputs[0] === asked;
-  return leases.some(({ name }) => name === asked)
-    ? find(leases, asked, 'lease')
-    : (leases.find(isAlone) ?? find(leases, asked, 'lease'));
+  const named = leases.find(({ name }) => name === asked);
+  return named ?? leases.find(isAlone) ?? find(leases, asked, 'lease');
 }
 
 function addRevoke(lease: Command, io: Io, withDaemon: WithDaemon): void {

@@ -146,9 +146,7 @@ export class Card {
   ): Promise<Output[]> {
     await this.discover();
     const found = outputs.map((one, i) => this.asFound(one, crtcs[i]));
-    const lit = await Promise.all(
-      found.map(({ output, crtc }) => this.lighting.prepareAsFound(output, crtc)),
-    );
+    const lit = await this.lighting.prepareAsFound(found);
     found.forEach(({ output }, i) => {
       const own = lit[i];
       if (own !== undefined) output.lendAsFound(name, own, planes);

@@ -172,11 +172,20 @@ export class Lighting {
     return true;
   }
 
-  /** What an output that somebody else has lit on this CRTC is given back to. Throws a SystemError. */
-  async prepareAsFound(output: Output, crtc: CrtcInfo): Promise<Lit> {
-    const [candidate] = this.candidate(output, new Map([[output.connector.id, crtc.id]]));
-    if (candidate === undefined) throw new Error(`${output.name}: ${output.reason}`);
-    return this.prepare(candidate, this.writebacks([crtc]).get(crtc.id) ?? null);
+  /** What outputs that somebody else has lit are given back to, all or none of them. Throws a SystemError. */
+  async prepareAsFound(places: readonly { output: Output; crtc: CrtcInfo }[]): Promise<Lit[]> {
+    const made: Lit[] = [];
+    try {
+      for (const { output, crtc } of places) {
+        const [candidate] = this.candidate(output, new Map([[output.connector.id, crtc.id]]));
+        if (candidate === undefined) throw new Error(`${output.name}: ${output.reason}`);
+        made.push(await this.prepare(candidate, this.writebacks([crtc]).get(crtc.id) ?? null));
+      }
+      return made;
+    } catch (error) {
+      for (const lit of made) this.discard(lit);
+      throw error;
+    }
   }
 
   /** Writeback connectors by CRTC: of those that are lit, and of those that are to be. */

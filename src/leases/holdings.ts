@@ -4,6 +4,7 @@ import type { LeaseConfig } from '../config/config.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { openProcess, ProcessWatch } from '../native/process.js';
 import type { Log } from '../service/log.js';
+import { LeaseError } from './errors.js';
 import { documentOf, type Held, type LeaseParts, type Lessee, type LesseeEvents } from './held.js';
 import { createLease, type Lending } from './lending.js';
 import { Remains } from './remains.js';
@@ -45,19 +46,23 @@ export class Holdings {
   /** From here on it is somebody's. Throws a LeaseError; nothing is left of the lease then. */
   hold(parts: Owned, remains: () => Remains | null = () => null): Grant {
     const { lessee, fd } = createLease(parts.card, parts.objects);
+    let own: Fd;
+    let held: Held;
     try {
-      const own = fd.dup();
+      own = fd.dup();
       const more = { ending: null, suspended: false, watch: null, process: processOf(parts.who) };
       const events = this.guarded(parts.settings.name, parts.events);
-      const held: Held = { ...parts, events, lessee, fd, since: Date.now(), remains: remains(), ...more };
-      this.held.set(parts.settings.name, held);
-      this.audit(parts.settings.name, parts.who, 'granted');
-      this.changed();
-      return { fd: own, document: documentOf(held) };
+      held = { ...parts, events, lessee, fd, since: Date.now(), remains: null, ...more };
     } catch (error) {
       fd.close();
+      if (isSystemError(error)) throw new LeaseError('Unavailable', error.message);
       throw error;
     }
+    held.remains = remains();
+    this.held.set(parts.settings.name, held);
+    this.audit(parts.settings.name, parts.who, 'granted');
+    this.changed();
+    return { fd: own, document: documentOf(held) };
   }
 
   /** A lessee that cannot be told, as its connection is just ending, is no reason to leave anything else undone. */
@@ -133,9 +138,9 @@ export class Holdings {
     const { who } = held;
     this.held.set(held.settings.name, held);
     this.audit(held.settings.name, who, 'adopted from the former daemon');
-    if (who === null) return;
-    if (held.process === null) gone(who);
-    else held.watch = new ProcessWatch(held.process.dup(), () => gone(who));
+    if (who !== null && held.process === null) gone(who);
+    else if (who !== null && held.process !== null)
+      held.watch = new ProcessWatch(held.process.dup(), () => gone(who));
     this.changed();
   }
 

@@ -1,5 +1,5 @@
 /** The daemon: start-up order, hot-plug, reload, end. */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DbusFrontend } from '../api/dbus.js';
@@ -15,6 +15,7 @@ import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
 import { openCardDevice } from '../kms/drm-device.js';
+import { cardNodes } from '../kms/nodes.js';
 import { type FormerLeases, stateOf } from '../leases/adopt.js';
 import { LeaseBroker } from '../leases/broker.js';
 import { DlmFrontend } from '../leases/dlm.js';
@@ -115,6 +116,8 @@ export class Daemon {
       onEvents: (events, { overflow }) => this.onUevents(events, overflow),
     });
     for (const lease of former.leases) await this.leases.adopt(lease);
+    // What was kept of leases that do not go on is let go.
+    this.keeper.update(stateOf(this.leases.holdings.list()));
     for (const card of this.cards) {
       await card.rescan(true);
       card.device.forgetFormer();
@@ -177,12 +180,7 @@ export class Daemon {
 
   private candidates(): string[] {
     if (this.setup.drmDevices.length > 0) return [...this.setup.drmDevices];
-    try {
-      const names = readdirSync('/dev/dri').filter((name) => /^card[0-9]+$/.test(name));
-      return names.sort((a, b) => Number(a.slice(4)) - Number(b.slice(4))).map((name) => `/dev/dri/${name}`);
-    } catch {
-      return [];
-    }
+    return cardNodes();
   }
 
   private wants(path: string, driver: string): boolean {

@@ -211,6 +211,11 @@ test('what the keeper has put, the next one claims; a state that is none loses t
   const { leases } = new LeaseKeeper(store, log).claim();
   assert.deepEqual(leases[0]?.state, STATE.leases[0]);
   leases[0]?.fd.close();
+  // A lease of the former daemon that does not go on is not kept for ever.
+  const next = new LeaseKeeper(store, log);
+  for (const one of next.claim().leases) one.fd.close();
+  next.update({ document: { version: 1, leases: [] }, fds: new Map() });
+  assert.deepEqual(store.calls.splice(2), ['remove leases/lease-desk', 'put leases/state']);
   const broken = createMemfd('state');
   writeSync(broken.number, '{"version": 1, "leases": [');
   store.put('leases', 'state', broken);
