@@ -2,16 +2,12 @@
  * `scanoutctl lease grant`: hands a lease to a program that listens on a socket, as drm-lease-manager hands one to a client that asks:
  * one byte and the descriptor. The program says RELEASE (4 bytes, 1) when it is done; an end of the connection without it is a crash.
  */
-import { endianness } from 'node:os';
 import type { LeaseDocument, TakeLeaseRequest } from '../api/documents.js';
+import { RELEASE_LEASE, REQUEST_BYTES, requestOf } from '../leases/dlm-wire.js';
 import type { Fd } from '../native/base.js';
 import type { Connection } from './connection.js';
 import { CliError, EXIT } from './errors.js';
 import { ended } from './top.js';
-
-/** As the C enumeration on the wire, in the machine's byte order. */
-const RELEASE_LEASE = 1;
-const REQUEST_BYTES = 4;
 
 /** How it was over: the program is done with it, is gone without a word, the daemon took it, or this command was interrupted. */
 export type GrantEnd = { how: 'released' | 'crashed' | 'interrupted' | 'taken'; reason: string | null };
@@ -105,7 +101,8 @@ export async function connectReceiver(path: string): Promise<LeaseReceiver> {
     socket.onClose = () => resolve('crashed');
     socket.onMessage = (data, fds) => {
       for (const fd of fds) fd.close();
-      if (isRelease(data)) resolve('released');
+      // Anything else, such as a request for what it has already, is passed over as the protocol wants it.
+      if (requestOf(data) === RELEASE_LEASE) resolve('released');
     };
   });
   const { pid, uid } = socket.peerCredentials();
@@ -119,10 +116,4 @@ export async function connectReceiver(path: string): Promise<LeaseReceiver> {
     },
     close: () => socket.close(),
   };
-}
-
-/** Anything else, such as a request for what it has already, is passed over as the protocol wants it. */
-function isRelease(data: Uint8Array): boolean {
-  if (data.length !== REQUEST_BYTES) return false;
-  return new DataView(data.buffer, data.byteOffset).getInt32(0, endianness() === 'LE') === RELEASE_LEASE;
 }

@@ -10,20 +10,15 @@
  *     the end of the connection -->                                 without a RELEASE: a crash
  */
 import { mkdirSync } from 'node:fs';
-import { endianness } from 'node:os';
 import type { DaemonConfig, LeaseConfig } from '../config/config.js';
 import { type Fd, isSystemError, lockFile } from '../native/base.js';
 import { type SeqPacket, SeqPacketServer } from '../native/seqpacket.js';
 import type { Logger } from '../service/log.js';
 import type { LeaseBroker } from './broker.js';
+import { GET_LEASE, RELEASE_LEASE, REQUEST_BYTES, requestOf } from './dlm-wire.js';
 import { LeaseError } from './errors.js';
 import type { Lessee } from './held.js';
 
-/** As the C enumeration on the wire, in the machine's byte order. */
-const GET_LEASE = 0;
-const RELEASE_LEASE = 1;
-const REQUEST_BYTES = 4;
-const LITTLE_ENDIAN = endianness() === 'LE';
 /** Who has the lease, and one who asks for it; a third is sent away at once. */
 const MOST_CLIENTS = 2;
 
@@ -145,10 +140,7 @@ class DlmClient {
 
   /** Null: something that was too long, or had descriptors. */
   receive(data: Uint8Array | null): void {
-    const request =
-      data?.length === REQUEST_BYTES
-        ? new DataView(data.buffer, data.byteOffset).getInt32(0, LITTLE_ENDIAN)
-        : null;
+    const request = data === null ? null : requestOf(data);
     if (request === GET_LEASE && this.state === 'idle') void this.take();
     else if (request === RELEASE_LEASE) this.giveUp(false);
     else

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import type { DaemonConfig, LeaseConfig } from '../../src/config/config.js';
+import type { DaemonConfig } from '../../src/config/config.js';
 import type { LeaseRequest } from '../../src/leases/broker.js';
 import { DlmFrontend } from '../../src/leases/dlm.js';
 import { LeaseError } from '../../src/leases/errors.js';
@@ -13,6 +13,7 @@ import type { Grant } from '../../src/leases/holdings.js';
 import { createMemfd, type Fd, lockFile } from '../../src/native/base.js';
 import { SeqPacket } from '../../src/native/seqpacket.js';
 import type { Logger } from '../../src/service/log.js';
+import { leaseConfig } from '../fixtures/lease.js';
 import { countFds, until, untilFds } from './sockets.js';
 
 const GET = Uint8Array.of(0, 0, 0, 0);
@@ -36,19 +37,6 @@ const broker = {
   },
 };
 
-const lease = (name: string): LeaseConfig => ({
-  name,
-  outputs: ['DP-1'],
-  overlays: 0,
-  cursor: true,
-  onCrash: 'clear',
-  queue: 0,
-  transfer: false,
-  noticeMs: 0,
-  units: null,
-  uids: null,
-  gids: null,
-});
 const daemon = (): DaemonConfig =>
   ({ dlmDirectory: directory, guestSocketMode: 0o660, guestSocketGroup: null }) as DaemonConfig;
 
@@ -57,7 +45,7 @@ beforeEach(() => {
   [calls, holder, told] = [[], null, []];
   const say = (_details: object, text: string) => told.push(text);
   frontend = new DlmFrontend(broker, { warn: say, error: say } as unknown as Logger);
-  frontend.configure([lease('desk')], daemon());
+  frontend.configure([leaseConfig()], daemon());
 });
 afterEach(() => frontend.stop());
 
@@ -178,17 +166,17 @@ test('one that gives up while it is asked for has nothing', async () => {
 
 test('a name that another manager serves is left to it', () => {
   const lock = lockFile(join(directory, 'wall.lock'));
-  frontend.configure([lease('desk'), lease('wall')], daemon());
+  frontend.configure([leaseConfig(), leaseConfig({ name: 'wall' })], daemon());
   assert.match(told[0] ?? '', /another lease manager serves it/);
   assert.equal(existsSync(join(directory, 'wall')), false);
   lock.close();
-  frontend.configure([lease('wall')], daemon());
+  frontend.configure([leaseConfig({ name: 'wall' })], daemon());
   assert.deepEqual([existsSync(join(directory, 'desk')), existsSync(join(directory, 'wall'))], [false, true]);
 });
 
 test('a socket that a dead manager left is replaced, another file is not', () => {
   writeFileSync(join(directory, 'wall'), 'x');
-  frontend.configure([lease('desk'), lease('wall')], daemon());
+  frontend.configure([leaseConfig(), leaseConfig({ name: 'wall' })], daemon());
   assert.match(told[0] ?? '', /^no socket for clients/);
   assert.equal(existsSync(join(directory, 'desk')), true);
 });

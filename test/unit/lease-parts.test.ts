@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { writeSync } from 'node:fs';
 import { mock, test } from 'node:test';
-import type { LeaseConfig } from '../../src/config/config.js';
 import { readState } from '../../src/leases/adopt.js';
 import { LeaseError } from '../../src/leases/errors.js';
 import type { Held } from '../../src/leases/held.js';
@@ -13,21 +12,10 @@ import { WaitingList } from '../../src/leases/queue.js';
 import { createMemfd, type Fd } from '../../src/native/base.js';
 import type { Logger } from '../../src/service/log.js';
 import type { FdStore } from '../../src/service/store.js';
+import { leaseConfig } from '../fixtures/lease.js';
 import { countFds } from './sockets.js';
 
-const SETTINGS: LeaseConfig = {
-  name: 'desk',
-  outputs: ['DP-1'],
-  overlays: 0,
-  cursor: true,
-  onCrash: 'clear',
-  queue: 0,
-  transfer: false,
-  noticeMs: 500,
-  units: null,
-  uids: null,
-  gids: null,
-};
+const SETTINGS = leaseConfig({ noticeMs: 500 });
 
 test('the unit of a process is that of its control group', () => {
   assert.equal(unitOfGroup('/system.slice/player.service'), 'player.service');
