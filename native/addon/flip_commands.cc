@@ -158,6 +158,8 @@ Napi::Value FlipEngine::modeset(const Napi::CallbackInfo& info) {
     const Napi::Object options = to_object(info[0], "options");
     auto command = std::make_unique<flip::ModesetCommand>();
     command->flags = to_u32(options.Get("flags"), "options.flags");
+    const Napi::Value retakes = options.Get("retakes");
+    command->retakes = !retakes.IsUndefined() && to_bool(retakes, "options.retakes");
     const Napi::Array properties = to_array(options.Get("properties"), "options.properties");
     for (uint32_t i = 0; i < properties.Length(); ++i) {
       const Napi::Array item = to_array(properties.Get(i), "options.properties[]");
@@ -206,6 +208,20 @@ Napi::Value FlipEngine::capture(const Napi::CallbackInfo& info) {
                   }
                   return Napi::Value(shown);
                 });
+  });
+}
+
+Napi::Value FlipEngine::lend(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const uint32_t id = to_u32(info[0], "crtc");
+    return post(info.Env(), info.This(), std::make_unique<flip::LendCommand>(id), "lend", crtc_name(id));
+  });
+}
+
+Napi::Value FlipEngine::pause(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const std::chrono::milliseconds longest(to_u32(info[0], "longestMs"));
+    return Napi::Boolean::New(info.Env(), engine()->pause(longest));
   });
 }
 

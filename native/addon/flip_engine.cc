@@ -191,6 +191,8 @@ void init_flip(Napi::Env env, Napi::Object exports) {
                                                    E::InstanceMethod<&E::peek>("peek"),
                                                    E::InstanceMethod<&E::modeset>("modeset"),
                                                    E::InstanceMethod<&E::capture>("capture"),
+                                                   E::InstanceMethod<&E::lend>("lend"),
+                                                   E::InstanceMethod<&E::pause>("pause"),
                                                    E::InstanceMethod<&E::resume>("resume"),
                                                    E::InstanceMethod<&E::stats>("stats"),
                                                    E::InstanceMethod<&E::records>("records"),

@@ -32,6 +32,8 @@ public:
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value modeset(const Napi::CallbackInfo& info);
   Napi::Value capture(const Napi::CallbackInfo& info);
+  Napi::Value lend(const Napi::CallbackInfo& info);
+  Napi::Value pause(const Napi::CallbackInfo& info);
   Napi::Value resume(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value records(const Napi::CallbackInfo& info);

@@ -53,7 +53,19 @@ public:
   kms::AtomicRequest request{256, 4096};
   uint32_t flags = 0;
   std::vector<Target> targets;
+  /// Made even while the engine is paused, which it stays: the one that takes the screen back. Others are
+  /// refused with EACCES then.
+  bool retakes = false;
   bool started = false;
+};
+
+/// Leaves a CRTC to somebody else: finished when nothing of ours is left to be committed to it, and nothing
+/// is from then on, until its mode is set.
+class LendCommand final : public Command {
+public:
+  explicit LendCommand(uint32_t id) : crtc_id(id) {}
+  Result run(Engine& engine) noexcept override;
+  uint32_t crtc_id;
 };
 
 /// Reads one CRTC's picture back through its writeback connector.

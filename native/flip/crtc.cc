@@ -33,27 +33,28 @@ Crtc::Crtc(CrtcHost& host, uint32_t id, int64_t period_ns, Policy policy) noexce
     : host_(host), id_(id), policy_(policy), clock_(period_ns), margin_(period_ns) {}
 
 [[gnu::hot]] int64_t Crtc::service(int64_t now) noexcept {
+  paused_ = host_.paused() && !is_virtual();
   if (in_flight_) {
-    if (!is_virtual()) return watch(now);
+    if (!timed_flight_) return watch(now);
     if (now < virtual_due_ns_) return virtual_due_ns_;
     const uint64_t steps = static_cast<uint64_t>(std::max<int64_t>(
         1, (virtual_due_ns_ - clock_.last_ns() + clock_.period_ns() / 2) / clock_.period_ns()));
     complete(virtual_due_ns_, clock_.last_sequence() + (clock_.known() ? steps : 1), presented_synthetic);
   }
   look_for_planes();
-  if (host_.paused()) end_capture(EACCES); // it may last, and somebody waits for the picture
+  if (paused_) end_capture(EACCES); // it may last, and somebody waits for the picture
   if (!may_commit()) return never;
   const int64_t due = std::max(due_ns(now), retry_at_ns_);
   if (now < due) return due;
   commit(now);
-  if (in_flight_) return is_virtual() ? virtual_due_ns_ : watch(now);
+  if (in_flight_) return timed_flight_ ? virtual_due_ns_ : watch(now);
   // Put off, or hidden planes alone, which complete at once and make room for the next frame.
   return may_commit() ? std::max(now, retry_at_ns_) : never;
 }
 
 [[gnu::hot]] bool Crtc::may_commit() const noexcept {
-  if (parks_ != 0 || off_ || revoked_ || (host_.paused() && !is_virtual())) return false;
-  return (dirty_ & ~waiting_) != 0 || capture_fb_ != 0;
+  if (parks_ != 0 || off_ || (revoked_ && !paused_)) return false;
+  return (!lent_ && (dirty_ & ~waiting_) != 0) || capture_fb_ != 0;
 }
 
 // A plane that goes from one CRTC to another has to be taken off there first: a commit that moves it includes
@@ -70,8 +71,8 @@ Crtc::Crtc(CrtcHost& host, uint32_t id, int64_t period_ns, Policy policy) noexce
 
 [[gnu::hot]] int64_t Crtc::due_ns(int64_t now) noexcept {
   // A device without vblanks completes at once; without a pace its guest would run away.
-  if (no_vblank_) return clock_.last_ns() + clock_.period_ns();
-  if (policy_ == Policy::eager || is_virtual() || !clock_.foretells(now) || only_async()) return now;
+  if (no_vblank_ && !paused_) return clock_.last_ns() + clock_.period_ns();
+  if (policy_ == Policy::eager || timed() || !clock_.foretells(now) || only_async()) return now;
   // Armed for a vblank that has not passed: commit, however late the timer woke us.
   if (target_ns_ > now && now >= target_ns_ - margin_.ns()) return now;
   int64_t target = clock_.next_after(now);
@@ -151,8 +152,7 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
     const int index = std::countr_zero(rest);
     Plane& plane = planes_[index];
     const Frame* next = plane.stream != nullptr ? plane.stream->pending() : nullptr;
-    if (next != nullptr && !next->off && !is_virtual() && !plane.stream->blocked() &&
-        !can_show(plane, *next)) {
+    if (next != nullptr && !next->off && !timed() && !plane.stream->blocked() && !can_show(plane, *next)) {
       refuse(plane, static_cast<uint32_t>(index), EINVAL);
     }
     // What was hidden, or came here without having been seen: it may want a plane of a display now.
@@ -175,7 +175,7 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
   kms::AtomicRequest& request = host_.request();
   request.clear();
   bool async = false;
-  const uint64_t mask = collect(request, dirty_ & ~waiting_, &async);
+  const uint64_t mask = lent_ ? 0 : collect(request, dirty_ & ~waiting_, &async);
   dirty_ = mask | waiting_;
   const bool capture = capture_fb_ != 0;
   if (capture) {
@@ -187,7 +187,7 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
   commit_id_ = host_.next_commit_id();
   const int64_t enter = base::now_ns();
   int error = 0;
-  if (!is_virtual() && !request.empty()) {
+  if (!timed() && !request.empty()) {
     const uint32_t flags =
         DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT | (async ? DRM_MODE_PAGE_FLIP_ASYNC : 0u);
     error = -request.commit(host_.drm_fd(), flags, commit_id_);
@@ -198,30 +198,32 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
     return;
   }
   committed(mask, enter, leave, async);
-  if (!is_virtual() && request.empty())
-    complete(leave, clock_.last_sequence(), 0); // nothing but hidden planes
+  if (!timed() && request.empty()) complete(leave, clock_.last_sequence(), 0); // nothing but hidden planes
 }
 
 [[gnu::hot]] void Crtc::committed(uint64_t mask, int64_t enter_ns, int64_t return_ns, bool async) noexcept {
   in_flight_ = true;
+  timed_flight_ = timed();
+  resting_ = resting_ || paused_;
   async_flight_ = async;
   commit_enter_ns_ = enter_ns;
   commit_return_ns_ = return_ns;
   watched_since_ns_ = return_ns;
   virtual_due_ns_ = clock_.next_after(return_ns);
   dirty_ &= ~mask;
-  stats.commits.fetch_add(1, std::memory_order_relaxed);
+  if (!paused_) stats.commits.fetch_add(1, std::memory_order_relaxed);
   for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
     Plane& plane = planes_[std::countr_zero(rest)];
     plane.in_commit = true;
     const bool off = plane.stream == nullptr || plane.stream->pending() == nullptr;
     if (off) {
-      plane.active = false;
+      // While it is paused, the kernel's state stays as it was.
+      plane.active = plane.active && paused_;
       plane.off_wanted = false;
       continue;
     }
     plane.queued = {plane.stream, plane.stream->take_pending(), enter_ns, return_ns, failures_};
-    plane.active = !plane.queued.frame.off;
+    if (!paused_) plane.active = !plane.queued.frame.off;
     plane.placed = plane.active;
     plane.place = plane.queued.frame.place;
   }
@@ -236,7 +238,7 @@ void Crtc::add_capture(kms::AtomicRequest& request) noexcept {
 }
 
 [[gnu::hot]] void Crtc::on_flip(uint64_t commit_id, int64_t time_ns, uint32_t sequence) noexcept {
-  if (!in_flight_ || commit_id != commit_id_ || recovering_) {
+  if (!in_flight_ || timed_flight_ || commit_id != commit_id_ || recovering_) {
     // Of a commit that the watchdog gave up, or of one that was never ours.
     stats.stale_events.fetch_add(1, std::memory_order_relaxed);
     return;

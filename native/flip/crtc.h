@@ -69,7 +69,9 @@ struct Plane {
 /// Schedules and commits the planes of one CRTC. Flip thread only, but for construction and `stats`.
 ///
 /// A CRTC with an id from `first_virtual_crtc` on is virtual: no output shows its streams, and a timer at its
-/// refresh completes their flips, so that a guest never hangs because a monitor went away.
+/// refresh completes their flips, so that a guest never hangs because a monitor went away. The same timer
+/// completes the flips of every other CRTC while its card is paused: the screen is another master's, which
+/// is no reason for a guest to wait, and what it draws meanwhile may have no buffer to spare.
 class Crtc final : public StreamSink {
 public:
   Crtc(CrtcHost& host, uint32_t id, int64_t period_ns, Policy policy) noexcept;
@@ -121,8 +123,17 @@ public:
   void on_off() noexcept;
   kms::AtomicRequest& recovery() noexcept { return recovery_; }
   void on_recovered(int error) noexcept;
-  /// Commits again after an error that waited for someone (pause, revoked).
+  /// Commits again after an error that waited for someone (pause, revoked). After a pause everything is shown
+  /// anew, whatever a timer has completed meanwhile.
   void resume() noexcept;
+
+  // Lending: somebody else drives the CRTC, and nothing but captures is committed to it until its mode is
+  // set.
+  /// True when nothing is in flight and nothing is left to be committed.
+  [[nodiscard]] bool settled() const noexcept {
+    return !in_flight_ && ((dirty_ & ~waiting_) == 0 || off_ || revoked_);
+  }
+  void lend() noexcept;
 
   // Capture: the next commit writes the picture back into `fb_id`.
   /// False when there will be no such commit.
@@ -138,6 +149,10 @@ private:
   void end_capture(int error) noexcept;
   void look_for_planes() noexcept;
   [[nodiscard]] bool may_commit() const noexcept;
+  /// A timer completes what is committed now; the kernel hears nothing of it.
+  [[nodiscard]] bool timed() const noexcept { return is_virtual() || paused_; }
+  void take_back_flight() noexcept;
+  void show_again(Plane& plane) noexcept;
   int64_t due_ns(int64_t now) noexcept;
   [[nodiscard]] bool only_async() const noexcept;
   void commit(int64_t now) noexcept;
@@ -169,6 +184,11 @@ private:
   uint64_t waiting_ = 0; // planes of `dirty_` that another CRTC has still
 
   bool in_flight_ = false;
+  bool timed_flight_ = false; // what is in flight the kernel knows nothing of
+  bool paused_ = false;       // its host is, as of the newest turn
+  bool resting_ = false;      // something was completed by a timer since it was paused
+  bool lent_ = false;         // waits for a mode
+  uint32_t primary_ = 0;      // plane of the newest mode set
   uint32_t parks_ = 0;
   bool recovering_ = false;
   bool revoked_ = false; // waits for `resume`

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "base/clock.h"
 #include "flip/crtc.h"
@@ -31,6 +32,7 @@ constexpr int64_t own_stall_ns = 500'000'000;
     return;
   case Verdict::paused:
     host_.pause();
+    paused_ = !is_virtual();
     end_capture(error);
     notice(Notice::Type::paused, error, nullptr, nullptr);
     return;
@@ -176,6 +178,10 @@ void Crtc::refuse_async(uint64_t mask) noexcept {
     watched_since_ns_ = now;
     return now + stall_ns;
   }
+  if (paused_) { // its event is lost with the master
+    complete(now, clock_.last_sequence() + 1, presented_synthetic);
+    return now;
+  }
   recovering_ = true;
   notice(Notice::Type::stalled, ETIMEDOUT, nullptr, nullptr);
   recovery_.clear();
@@ -209,12 +215,48 @@ void Crtc::resume() noexcept {
   revoked_ = false;
   retry_at_ns_ = 0;
   backoff_ns_ = 0;
+  if (lent_) return;
+  take_back_flight();
   for (uint32_t i = 0; i < plane_count_; ++i) {
     Plane& plane = planes_[i];
     plane.placed = false;
+    if (resting_) show_again(plane);
     if (plane.stream != nullptr) plane.stream->renew();
     if (plane.off_wanted || (plane.stream != nullptr && plane.stream->pending() != nullptr)) mark_dirty(i);
   }
+  // The kernel counts on from elsewhere.
+  if (resting_) clock_ = VblankClock(clock_.period_ns());
+  resting_ = false;
+}
+
+// What a timer has in flight was not shown: it is pending again, unless something newer is.
+void Crtc::take_back_flight() noexcept {
+  if (!in_flight_ || !timed_flight_ || is_virtual()) return;
+  in_flight_ = false;
+  for (uint32_t i = 0; i < plane_count_; ++i) {
+    Plane& plane = planes_[i];
+    plane.in_commit = false;
+    const Held queued = std::exchange(plane.queued, {});
+    if (queued.stream == nullptr) continue;
+    if (plane.stream == queued.stream) {
+      queued.stream->restore(queued.frame);
+    } else {
+      queued.stream->owner().on_released(*queued.stream, queued.frame, false);
+    }
+  }
+}
+
+// What counts as shown may never have been on the screen. It is kept as what is shown all the same, as it may
+// have been there before.
+void Crtc::show_again(Plane& plane) noexcept {
+  Stream* stream = plane.stream;
+  if (stream != nullptr && stream->pending() == nullptr && plane.current.stream == stream) {
+    stream->owner().on_retained(*stream, plane.current.frame);
+    stream->restore(plane.current.frame);
+  }
+  const bool shows = stream != nullptr && stream->pending() != nullptr;
+  // The daemon's picture of a mode set stays where nothing replaces it.
+  plane.off_wanted = plane.active && !shows && plane.id != primary_;
 }
 
 void Crtc::notice(Notice::Type type, int error, const Plane* plane, const Frame* frame) noexcept {

@@ -72,6 +72,8 @@ void Crtc::release(Held& held) noexcept {
 
 void Crtc::on_modeset(uint32_t primary_plane, int64_t period_ns) noexcept {
   off_ = false;
+  lent_ = false;
+  primary_ = primary_plane;
   clock_ = VblankClock(period_ns);
   margin_ = Margin(period_ns);
   no_vblank_ = false;
@@ -107,8 +109,14 @@ void Crtc::on_off() noexcept {
   }
   dirty_ = 0;
   in_flight_ = false;
+  lent_ = false;
   off_ = true;
   end_capture(ENODEV);
+}
+
+void Crtc::lend() noexcept {
+  lent_ = true;
+  dirty_ = 0;
 }
 
 } // namespace scanout::flip

@@ -21,6 +21,7 @@ Engine::Engine(int drm_fd, int priority)
   base::check(fcntl(drm_fd_, F_SETFL, flags | O_NONBLOCK), "fcntl(F_SETFL)");
   modesets_.reserve(most_commands);
   leaving_.reserve(most_commands);
+  lending_.reserve(most_commands);
   sinks_.reserve(most_sinks);
   drm_source_.engine = this;
   drm_source_.action = &Engine::drain_events;
@@ -48,6 +49,8 @@ Engine::~Engine() {
   for (Command* command : modesets_)
     delete command;
   for (Command* command : leaving_)
+    delete command;
+  for (Command* command : lending_)
     delete command;
   delete capture_;
 }
@@ -100,6 +103,7 @@ const CrtcStats* Engine::stats(uint32_t crtc_id) const noexcept {
   // Commands come after the round's events: what they remove can then no longer be meant by one of these.
   run_commands();
   reap_jobs();
+  if (pause_asked_.load(std::memory_order_acquire)) take_pause();
   int64_t next = std::numeric_limits<int64_t>::max();
   const uint32_t count = crtc_count_.load(std::memory_order_relaxed);
   int64_t now = epoll_.woke_ns();
@@ -108,6 +112,7 @@ const CrtcStats* Engine::stats(uint32_t crtc_id) const noexcept {
     now = std::max(now, crtcs_[i]->commit_return_ns()); // commits take long, all the rest does not
   }
   if (!modesets_.empty()) start_modesets();
+  if (!lending_.empty()) finish_lending();
   if (!leaving_.empty()) {
     signaller_.flush(); // a producer that is given back closes its descriptors
     finish_leaving();
@@ -188,6 +193,26 @@ bool Engine::plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noex
   });
 }
 
+bool Engine::pause(std::chrono::milliseconds longest) noexcept {
+  if (stop_) return true;
+  (void)pause_taken_.try_acquire(); // of a former one that nobody waited for any more
+  pause_asked_.store(true, std::memory_order_release);
+  wake();
+  return pause_taken_.try_acquire_for(longest);
+}
+
+[[gnu::cold]] void Engine::take_pause() noexcept {
+  run_commands(); // those from before it was asked, a `resume` among them
+  pause();
+  // Those that wait for their CRTCs would be refused by the kernel later.
+  for (size_t i = modesets_.size(); i-- > 0;) {
+    if (!modesets_[i]->started && !modesets_[i]->retakes) finish_modeset(*modesets_[i], EACCES);
+  }
+  if (!worker_->idle()) return; // it wakes us
+  pause_asked_.store(false, std::memory_order_relaxed);
+  pause_taken_.release();
+}
+
 // ---- mode sets and recovery
 
 void Engine::recover(Crtc& crtc) noexcept {
@@ -214,6 +239,10 @@ void Engine::start_modesets() noexcept {
 
 void Engine::finish_modeset(ModesetCommand& command, int error) noexcept {
   command.error = error;
+  if (error == EACCES && command.started && !is_paused()) {
+    pause();
+    notify({Notice::Type::paused, 0, 0, 0, error, 1, 0});
+  }
   for (const ModesetCommand::Target& target : command.targets) {
     Crtc& crtc = *this->crtc(target.crtc_id);
     if (error == 0 && target.period_ns == 0) crtc.on_off();
@@ -228,11 +257,31 @@ Command::Result ModesetCommand::run(Engine& engine) noexcept {
   for (const Target& target : targets) {
     if (engine.crtc(target.crtc_id) == nullptr) error = ENOENT;
   }
+  if (engine.is_paused() && !retakes) error = EACCES;
   if (error != 0) return Result::done;
   for (const Target& target : targets)
     engine.crtc(target.crtc_id)->park();
   engine.modesets_.push_back(this);
   return Result::later;
+}
+
+// ---- lending
+
+Command::Result LendCommand::run(Engine& engine) noexcept {
+  if (engine.crtc(crtc_id) == nullptr) error = ENOENT;
+  if (error != 0) return Result::done;
+  engine.lending_.push_back(this);
+  return Result::later;
+}
+
+void Engine::finish_lending() noexcept {
+  std::erase_if(lending_, [this](LendCommand* command) {
+    Crtc& crtc = *this->crtc(command->crtc_id);
+    if (!crtc.settled()) return false;
+    crtc.lend();
+    finish(*command);
+    return true;
+  });
 }
 
 // ---- leaving

@@ -3,9 +3,11 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
+#include <semaphore>
 #include <vector>
 
 #include "base/epoll.h"
@@ -58,7 +60,11 @@ public:
   }
   /// Counters of a CRTC that was added, or null.
   [[nodiscard]] const CrtcStats* stats(uint32_t crtc_id) const noexcept;
-  /// True while commits are refused for lack of master.
+  /// Commits nothing from now on, until `resume` on the flip thread: master is about to be taken away. Flips
+  /// are completed by a timer meanwhile. Waits for what the threads are just committing, at most so long;
+  /// false when that was not enough, and it goes on once they are done.
+  bool pause(std::chrono::milliseconds longest) noexcept;
+  /// True while nothing is committed for lack of master.
   [[nodiscard]] bool is_paused() const noexcept { return paused_.load(std::memory_order_relaxed); }
 
   // Flip thread: for commands and producers.
@@ -81,6 +87,7 @@ public:
 
 private:
   friend class ModesetCommand;
+  friend class LendCommand;
   friend class CaptureCommand;
   friend class LeaveCommand;
 
@@ -94,6 +101,7 @@ private:
   void recover(Crtc& crtc) noexcept override;
   [[nodiscard, gnu::hot]] bool paused() const noexcept override { return is_paused(); }
   void pause() noexcept override { paused_.store(true, std::memory_order_relaxed); }
+  void take_pause() noexcept;
   void capture_committed(Crtc& crtc, int error) noexcept override;
   [[nodiscard]] bool plane_is_elsewhere(uint32_t plane_id, const Crtc& asker) const noexcept override;
 
@@ -114,6 +122,7 @@ private:
   void reap_jobs() noexcept;
   void finish_modeset(ModesetCommand& command, int error) noexcept;
   void finish_leaving() noexcept;
+  void finish_lending() noexcept;
   [[nodiscard]] bool holds(Producer& producer) const noexcept;
   void capture_ready() noexcept;
   int64_t service() noexcept;
@@ -126,6 +135,8 @@ private:
   uint64_t commit_id_ = 0;
   std::atomic<bool> stop_{false};
   std::atomic<bool> paused_{false};
+  std::atomic<bool> pause_asked_{false};
+  std::binary_semaphore pause_taken_{0};
   std::atomic<uint64_t> heartbeat_{0}, lost_notices_{0}, lost_records_{0};
   std::atomic<uint32_t> crtc_count_{0};
   std::array<std::unique_ptr<Crtc>, max_crtcs> crtcs_;
@@ -143,6 +154,7 @@ private:
 
   std::vector<ModesetCommand*> modesets_; // capacity reserved for all commands
   std::vector<LeaveCommand*> leaving_;
+  std::vector<LendCommand*> lending_;
   std::vector<StreamSink*> sinks_;
   CaptureCommand* capture_ = nullptr;
   base::UniqueFd capture_fence_;

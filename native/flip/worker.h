@@ -34,6 +34,8 @@ public:
   /// False while too many jobs are under way; one is back before there is room again.
   bool push(const Job& job) noexcept;
   std::optional<Job> pop() noexcept;
+  /// Nothing is under way. Flip thread.
+  [[nodiscard]] bool idle() const noexcept { return under_way_ == 0; }
 
 private:
   void run() noexcept;

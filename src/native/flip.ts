@@ -9,7 +9,7 @@ export interface FlipNotice {
   /**
    * - `refused`: the display refused a plane's frame; the stream is blocked until it is attached anew
    * - `asyncRefused`: async flips do not work for the stream; it goes on in step with the vblank
-   * - `paused`: commits are refused for lack of DRM master; nothing is committed until `resume`
+   * - `paused`: commits are refused for lack of DRM master; nothing is committed until `resume`, a timer completes flips
    * - `gone`: an object or the card is no more; the CRTC waits for `resume`
    * - `backingOff`: ENOSPC or ENOMEM; tried again more and more slowly
    * - `stalled`, `recovered`: a flip event did not come, and the blocking commit that followed
@@ -177,10 +177,25 @@ export interface FlipEngine {
     flags: number;
     properties: [object: number, property: number, value: number | bigint][];
     targets: ModesetTarget[];
+    /** Made while paused, too, which the engine stays. Others are refused with EACCES then. */
+    retakes?: boolean;
   }): Promise<void>;
   /** Writes the next picture of the CRTC back into a framebuffer. EBUSY while another capture is under way. */
   capture(crtc: number, framebuffer: number, writeback: WritebackProperties): Promise<ShownFrame[]>;
-  /** Commits again after `paused` or `gone`. */
+  /**
+   * Resolves when nothing is left to be committed to the CRTC: somebody else drives it from then on, and nothing is
+   * committed to it until `modeset`.
+   */
+  lend(crtc: number): Promise<void>;
+  /**
+   * Returns when nothing is committed any more by any thread, because DRM master is about to go; flips are completed by a
+   * timer until `resume`. Waits `longestMs` at most, blocking; false when a commit that was under way took longer.
+   */
+  pause(longestMs: number): boolean;
+  /**
+   * Commits again after `paused` or `gone`. After a pause everything is shown anew; where another may have been master, a
+   * `modeset` that `retakes` comes first.
+   */
   resume(): Promise<void>;
   /** Null for an unknown CRTC. */
   stats(crtc: number): CrtcStats | null;
@@ -189,6 +204,7 @@ export interface FlipEngine {
   /** Advances whenever the thread turns; `wake` makes it turn. */
   readonly heartbeat: number;
   wake(): void;
+  /** Nothing is committed for lack of DRM master. */
   readonly paused: boolean;
   readonly realtime: boolean;
   /** Why there is no real-time priority; empty when there is. */

@@ -120,6 +120,100 @@ TEST(engine_pauses_without_master_and_goes_on_when_told) {
   rig.leave(teller);
 }
 
+TEST(engine_pauses_at_once_when_it_is_told_and_refuses_mode_sets_but_the_one_that_retakes) {
+  Rig rig;
+  rig.add_crtc(1);
+  Teller teller(rig.engine);
+  rig.attach(teller.stream(0), 1, 101);
+  show(rig, teller, 7);
+  REQUIRE(eventually([&] { return teller.flips == 1; }));
+  CHECK(rig.engine.pause(std::chrono::seconds(10)));
+  CHECK(rig.engine.is_paused());
+  const int before = rig.card.commits();
+  show(rig, teller, 8);
+  REQUIRE(eventually([&] { return teller.presented == 8; })); // by a timer
+  CHECK_EQ(rig.run(modeset(1, 101, 2'000'000)), EACCES);
+  CHECK_EQ(rig.card.commits(), before);
+  auto retake = modeset(1, 101, 2'000'000);
+  retake->retakes = true;
+  CHECK_EQ(rig.run(std::move(retake)), 0);
+  CHECK(rig.engine.is_paused());
+  CHECK_EQ(rig.card.commits(), before + 1);
+  rig.call([](Engine& e) {
+    e.resume();
+    return 0;
+  });
+  CHECK(eventually([&] { return rig.card.framebuffer(101) == 8; }));
+  CHECK(rig.engine.pause(std::chrono::seconds(10))); // again
+  rig.leave(teller);
+}
+
+TEST(engine_pause_waits_for_the_blocking_commit_that_is_under_way_and_ends_those_that_wait) {
+  Rig rig;
+  rig.add_crtc(1);
+  rig.add_crtc(2);
+  Teller teller(rig.engine);
+  rig.attach(teller.stream(0), 2, 201);
+  rig.card.hold(true);
+  show(rig, teller, 7); // its flip is in flight: mode sets of CRTC 2 wait
+  REQUIRE(eventually([&] { return rig.card.commits() == 1; }));
+  std::atomic<bool> in_commit{false}, go_on{false};
+  rig.card.set_verdict([&](uint32_t flags, const drm_mode_atomic&) {
+    if ((flags & DRM_MODE_ATOMIC_NONBLOCK) != 0) return 0;
+    in_commit = true;
+    return eventually([&] { return go_on.load(); }) ? 0 : EIO;
+  });
+  auto first = modeset(1, 101, 2'000'000), second = modeset(2, 201, 2'000'000);
+  const flip::Command* waits = second.get();
+  REQUIRE(rig.engine.post(std::move(first)));
+  REQUIRE(rig.engine.post(std::move(second)));
+  REQUIRE(eventually([&] { return in_commit.load(); }));
+  CHECK(!rig.engine.pause(std::chrono::milliseconds(1)));
+  const auto ended = rig.next();
+  REQUIRE(ended != nullptr);
+  CHECK(ended.get() == waits);
+  CHECK_EQ(ended->error, EACCES);
+  go_on = true;
+  CHECK(rig.engine.pause(std::chrono::seconds(10)));
+  REQUIRE(rig.next() != nullptr); // the one that was under way
+  rig.card.set_verdict(nullptr);
+  rig.card.hold(false);
+  rig.card.land();
+  rig.leave(teller);
+}
+
+TEST(engine_lends_a_crtc_when_nothing_of_its_own_is_left_to_be_committed) {
+  Rig rig;
+  rig.add_crtc(1);
+  Teller teller(rig.engine);
+  rig.attach(teller.stream(0), 1, 101);
+  rig.card.hold(true);
+  show(rig, teller, 7);
+  REQUIRE(eventually([&] { return rig.card.commits() == 1; }));
+  // Its plane is to go off, which has to wait for the flip.
+  rig.call([&](Engine&) {
+    teller.stream(0).route(nullptr, 0);
+    return 0;
+  });
+  REQUIRE(rig.engine.post(std::make_unique<flip::LendCommand>(1)));
+  rig.settle();
+  CHECK_EQ(rig.card.commits(), 1);
+  rig.card.land();
+  REQUIRE(eventually([&] { return rig.card.commits() == 2; }));
+  CHECK_EQ(rig.card.framebuffer(101), 0u);
+  rig.card.land();
+  const auto lent = rig.next();
+  REQUIRE(lent != nullptr);
+  CHECK_EQ(lent->error, 0);
+  rig.attach(teller.stream(0), 1, 101);
+  show(rig, teller, 8);
+  rig.settle();
+  CHECK_EQ(rig.card.commits(), 2);
+  CHECK_EQ(rig.run(std::make_unique<flip::LendCommand>(9)), ENOENT);
+  rig.card.hold(false);
+  rig.leave(teller);
+}
+
 TEST(engine_captures_what_is_shown) {
   Rig rig;
   rig.add_crtc(1);

@@ -12,6 +12,7 @@ using flip::Stream;
 using test::Commit;
 using test::Display;
 using test::ms;
+using test::period;
 
 namespace {
 
@@ -142,10 +143,122 @@ TEST(without_master_nothing_is_committed_until_it_is_back) {
     c->resume();
   d.sim.run_vblanks(2);
   CHECK_EQ(d.shown(stream).back(), last);
-  CHECK_EQ(d.shown(neighbour).size(), 2u);
+  CHECK_EQ(d.shown(neighbour).back(), d.shown(neighbour)[1]); // by the timer, then on the screen
+  CHECK_EQ(d.shown(neighbour).size(), 3u);
   CHECK_EQ(d.sim.commits.back().values.size(), 10u); // another may have moved the plane or switched it off
   // The frames were there all the time, but nobody could have shown them.
   CHECK_EQ(crtc.stats.missed.load() + other.stats.missed.load(), 0u);
+}
+
+namespace {
+
+// Master is taken away, and comes back.
+void lose_master(Display& d) {
+  d.sim.paused_flag = true;
+}
+void regain_master(Display& d) {
+  d.sim.paused_flag = false;
+  for (const auto& crtc : d.sim.crtcs)
+    crtc->resume();
+}
+
+} // namespace
+
+TEST(without_master_a_timer_completes_flips_at_the_refresh) {
+  Display d;
+  Crtc& crtc = d.sim.add_crtc(1);
+  Stream& stream = d.show(crtc);
+  d.keep_flipping();
+  d.submit(stream);
+  d.sim.run_vblanks(3);
+  lose_master(d);
+  d.sim.run_vblanks(2); // what was in flight lands
+  const size_t commits = d.sim.commits.size(), shown = d.shown(stream).size();
+  d.sim.run_for(60 * period + ms);
+  CHECK_EQ(d.sim.commits.size(), commits);
+  CHECK(d.shown(stream).size() - shown >= 59 && d.shown(stream).size() - shown <= 61);
+  CHECK_EQ(d.lender.presented.back().flags, flip::presented_synthetic + 0u);
+  // All but what is shown and what waits came back, with two buffers as with three.
+  int lent = 0;
+  for (const auto& [sequence, uses] : d.lender.uses)
+    lent += uses;
+  CHECK_EQ(lent, 2);
+  d.lender.flipped = nullptr;
+  regain_master(d);
+  d.sim.run_vblanks(3);
+  CHECK_EQ(d.sim.screen[Display::plane(0)].fb, d.shown(stream).back());
+  CHECK_EQ(d.sim.commits[commits].values.size(), 10u); // the whole plane, not the framebuffer alone
+}
+
+TEST(what_a_timer_completed_is_on_the_screen_afterwards_without_another_frame) {
+  Display d;
+  Crtc& crtc = d.sim.add_crtc(1);
+  Stream& stream = d.show(crtc);
+  Stream& hidden = d.show(crtc);
+  Stream& gone = d.show(crtc);
+  for (Stream* s : {&stream, &hidden, &gone})
+    d.submit(*s);
+  d.sim.run_vblanks(2);
+  lose_master(d);
+  const uint64_t last = d.submit(stream);
+  flip::Frame off = d.lender.frame();
+  off.off = true;
+  d.submit(hidden, off);
+  gone.route(nullptr, 0);
+  d.sim.run_vblanks(4);
+  CHECK_EQ(d.shown(stream).back(), last);
+  CHECK_EQ(d.sim.screen[Display::plane(1)].fb, 2u); // untouched
+  regain_master(d);
+  d.sim.run_vblanks(3);
+  CHECK_EQ(d.sim.screen[Display::plane(0)].fb, last);
+  CHECK_EQ(d.sim.screen[Display::plane(1)].fb, 0u);
+  CHECK_EQ(d.sim.screen[Display::plane(2)].fb, 0u);
+}
+
+TEST(a_flip_that_lands_while_paused_counts_as_what_it_is_and_one_that_never_does_is_given_up) {
+  for (const bool lost : {false, true}) {
+    Display d;
+    Crtc& crtc = d.sim.add_crtc(1);
+    Stream& stream = d.show(crtc);
+    d.sim.deliver = [&](uint32_t, uint64_t) { return !lost; };
+    d.submit(stream);
+    d.sim.run_for(ms); // committed
+    lose_master(d);
+    d.sim.run_for(1'100 * ms);
+    REQUIRE(d.lender.presented.size() == 1);
+    CHECK_EQ((d.lender.presented[0].flags & flip::presented_synthetic) != 0, lost);
+    CHECK_EQ(d.sim.commits.size(), 1u); // no recovery either
+    CHECK_EQ(d.sim.count(Notice::Type::stalled), 0u);
+  }
+}
+
+TEST(a_lent_crtc_is_left_alone_through_pauses_and_losses_until_its_mode_is_set) {
+  Display d;
+  Crtc& crtc = d.sim.add_crtc(1);
+  Stream& idle = d.show(crtc);
+  Stream& guest = d.show(crtc);
+  d.submit(idle);
+  d.submit(guest);
+  d.sim.run_vblanks(2);
+  guest.route(nullptr, 0);
+  CHECK(!crtc.settled()); // its plane goes off first
+  d.sim.run_vblanks(2);
+  REQUIRE(crtc.settled());
+  CHECK_EQ(d.sim.screen[Display::plane(1)].fb, 0u);
+  crtc.lend();
+  const size_t commits = d.sim.commits.size();
+  lose_master(d);
+  d.sim.run_vblanks(3);
+  regain_master(d);
+  d.sim.run_vblanks(3);
+  d.submit(idle);
+  d.sim.run_vblanks(3);
+  CHECK_EQ(d.sim.commits.size(), commits);
+  d.sim.screen[Display::plane(0)] = d.sim.next_screen[Display::plane(0)] = {1, 9999}; // by the mode set
+  crtc.on_modeset(Display::plane(0), period);
+  d.sim.run_vblanks(3);
+  CHECK(d.sim.commits.size() > commits);
+  CHECK_EQ(d.sim.screen[Display::plane(0)].fb, d.shown(idle).back());
 }
 
 TEST(a_crtc_whose_objects_are_gone_waits_to_be_told) {

@@ -119,12 +119,17 @@ private:
       if (scanned.crtc == id) scanned = {};
     }
     if (on) d_.sim.screen[primary] = {id, idle_fb + id};
+    lit_[id] = on;
     on ? there.on_modeset(primary, period) : there.on_off();
     there.unpark();
   }
 
+  // As the daemon does it: after another master every mode is set anew, while it is paused still.
   void resume() {
     refuse_ = 0;
+    for (const uint32_t id : {1u, 2u}) {
+      if (d_.sim.paused_flag && lit_[id]) set_mode(id, true);
+    }
     d_.sim.paused_flag = false;
     for (const auto& c : d_.sim.crtcs)
       c->resume();
@@ -222,6 +227,7 @@ private:
   std::map<uint32_t, uint64_t> newest_;
   uint32_t bad_plane_ = 0;
   bool tests_tell_ = true;
+  bool lit_[3] = {false, true, true}; // by CRTC id
   int refuse_ = 0, errno_ = 0;
   int lose_ = 0;
   int broken_ = 0;
