@@ -10,6 +10,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_vfio(env, exports);
   init_session(env, exports);
   init_process(env, exports);
+  init_seat(env, exports);
   init_bus(env, exports);
   init_systemd(env, exports);
   init_pixels(env, exports);

@@ -18,6 +18,7 @@ void init_guests(Napi::Env env, Napi::Object exports);
 void init_vfio(Napi::Env env, Napi::Object exports);
 void init_session(Napi::Env env, Napi::Object exports);
 void init_process(Napi::Env env, Napi::Object exports);
+void init_seat(Napi::Env env, Napi::Object exports);
 void init_bus(Napi::Env env, Napi::Object exports);
 void init_systemd(Napi::Env env, Napi::Object exports);
 void init_pixels(Napi::Env env, Napi::Object exports);
