@@ -9,6 +9,7 @@ export type { GuestKindName } from './guest-schema.js';
 import { COLOR, type ConfigDocument, documentSchema, MODE, type OutputEntry } from './schema.js';
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+export type SessionKind = 'auto' | 'logind' | 'seatd' | 'direct';
 export type PresentMode = 'mailbox' | 'fifo' | 'async';
 export type PlaneRequest = 'auto' | 'primary' | 'overlay' | 'cursor' | number;
 export type PolicyRequest = 'auto' | 'eager' | 'deadline';
@@ -34,6 +35,7 @@ export interface DaemonConfig {
   /** Absolute, at most 107 bytes. */
   busSocket: string;
   systemBus: 'auto' | 'on' | 'off';
+  session: SessionKind;
   /** Of sockets for clients of drm-lease-manager; null: there are none. */
   dlmDirectory: string | null;
   /** For clients of wp_drm_lease_device_v1, at most 107 bytes; null: there is none. */
@@ -210,6 +212,7 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
       guestSocketGroup: idsOf(daemon.guest_socket_group, accounts.group)?.[0] ?? null,
       busSocket: daemon.bus_socket,
       systemBus: daemon.system_bus,
+      session: daemon.session,
       dlmDirectory: daemon.dlm_directory ?? (process.env.DLM_RUNTIME_PATH || null),
       waylandSocket: daemon.wayland_socket ?? null,
       logLevel: daemon.log_level,

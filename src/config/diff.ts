@@ -22,6 +22,7 @@ const FIXED: readonly (keyof DaemonConfig)[] = [
   'guestSocketGroup',
   'busSocket',
   'systemBus',
+  'session',
   'dlmDirectory',
   'waylandSocket',
   'realtimePriority',

@@ -24,6 +24,8 @@ import { lease } from './lease-schema.js';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 
+export const SESSIONS = ['auto', 'logind', 'seatd', 'direct'] as const;
+
 const SIZE = '([1-9][0-9]{0,4})x([1-9][0-9]{0,4})';
 export const MODE = new RegExp(`^${SIZE}(?:@([1-9][0-9]{0,3}(?:\\.[0-9]{1,3})?))?$`);
 export const COLOR = /^#[0-9A-Fa-f]{6}$/;
@@ -52,6 +54,12 @@ const daemon = key(
       z.enum(['auto', 'on', 'off']),
       '"auto", "on" or "off"',
       'Offer the control API on the system bus too. "auto": where there is one; "on": it must be there.',
+    ).default('auto'),
+    session: key(
+      z.enum(SESSIONS),
+      '"auto", "logind", "seatd" or "direct"',
+      'Who opens cards and gives DRM master: a seat manager, or the daemon itself. "auto": a seat manager where this process ' +
+        'has a seat, else the daemon itself.',
     ).default('auto'),
     dlm_directory: key(
       absolutePath,

@@ -65,7 +65,7 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     text: '[daemon]\nlog_lvel = "info"\n[[output]]\nconector = "DP-1"\nzzz = 1\nidle = { colour = 1 }',
     problems: [
       '2:1: daemon.log_lvel: unknown key; did you mean "log_level"?; known here are guest_socket, ' +
-        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, dlm_directory, wayland_socket, log_level, realtime_priority',
+        'guest_socket_mode, guest_socket_group, bus_socket, system_bus, session, dlm_directory, wayland_socket, log_level, realtime_priority',
       '4:1: output[0].conector: unknown key; did you mean "connector"?; known here are name, connector, card, ' +
         'make, model, serial, enabled, mode, policy, writeback, idle',
       '5:1: output[0].zzz: unknown key; known here are name, connector, card, make, model, serial, enabled, mode, ' +
@@ -283,6 +283,7 @@ test('an empty text is the default configuration', () => {
       guestSocketGroup: null,
       busSocket: '/run/scanoutd/bus',
       systemBus: 'auto',
+      session: 'auto',
       dlmDirectory: null,
       waylandSocket: null,
       logLevel: 'info',
