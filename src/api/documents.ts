@@ -5,6 +5,7 @@
  */
 
 import type { GuestKindName } from '../config/config.js';
+import type { MasterKind } from '../session/source.js';
 
 /** How a guest's plane is shown, the truth of this moment. */
 export type PlaneState = 'off' | 'direct' | 'copied' | 'unseen';
@@ -113,8 +114,12 @@ export interface CardDocument {
   realtime: boolean;
   /** Why the flip thread has no real-time priority; empty when it has. */
   realtimeReason: string;
-  /** True while commits are refused for lack of DRM master. */
+  /** Where the card and its DRM master come from, and which seat, descriptor or lease that is. */
+  master: { source: MasterKind; detail: string };
+  /** True while nothing is committed for lack of DRM master: guests are paced by a timer, leases are suspended. */
   paused: boolean;
+  /** Why; empty when it is not. */
+  pausedReason: string;
   framebuffers: { live: number; imports: number; hits: number };
 }
 
@@ -168,11 +173,21 @@ export interface TransferLeaseRequest extends EndLeaseRequest {
   to?: number;
 }
 
+/** Who opens cards. */
+export interface SessionDocument {
+  /** `given`: nobody, all cards were passed or leased. */
+  kind: 'direct' | 'seatd' | 'logind' | 'builtin' | 'given';
+  seat: string | null;
+  /** Why it is this one. */
+  reason: string;
+}
+
 export interface StatusDocument {
   version: string;
   pid: number;
   uptimeMs: number;
   config: string | null;
+  session: SessionDocument;
   cards: CardDocument[];
   outputs: OutputDocument[];
   guests: GuestDocument[];

@@ -15,7 +15,7 @@ import type { EndRequest } from '../leases/notice.js';
 import type { Fd } from '../native/base.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
-import type { AssignRequest, ScreenshotDocument, StatusDocument } from './documents.js';
+import type { AssignRequest, ScreenshotDocument, SessionDocument, StatusDocument } from './documents.js';
 import { ApiError } from './errors.js';
 import { parseAssignRequest } from './requests.js';
 
@@ -41,6 +41,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
   constructor(
     readonly version: string,
     private readonly cards: readonly Card[],
+    private readonly session: { document(): SessionDocument },
     private readonly guests: GuestManager,
     private readonly leases: LeaseBroker,
     private readonly statistics: FlipStatistics,
@@ -63,6 +64,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
       pid: process.pid,
       uptimeMs: Date.now() - this.started,
       config: this.configPath(),
+      session: this.session.document(),
       cards: this.cards.map((card) => card.document()),
       outputs: this.outputs().map((output) => output.document()),
       guests: this.guests.documents(),

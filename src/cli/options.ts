@@ -19,6 +19,10 @@ export interface DaemonOptions {
   config?: string;
   /** Cards to take, and no others, whatever the configuration says. Empty: as the configuration says. */
   drmDevices: string[];
+  /** Numbers of descriptors of cards that the daemon was started with. */
+  drmFds: number[];
+  /** Names of leases to ask a drm-lease-manager for. */
+  dlmLeases: string[];
   /** Overrides `daemon.guest_socket`. */
   socket?: string;
   /** Overrides `daemon.bus_socket`. */
@@ -30,7 +34,7 @@ export interface DaemonOptions {
 }
 
 const HELP = `
-Environment: SCANOUTD_LOG, and what systemd sets; see docs/env.md.
+Environment: SCANOUTD_LOG, LIBSEAT_BACKEND, SEATD_SOCK, DLM_RUNTIME_PATH, and what systemd sets; see docs/env.md.
 
 Signals:
   SIGHUP            read the configuration again
@@ -54,6 +58,18 @@ export function daemonCommand(): Command {
       `configuration, which must be there (default: ${DEFAULT_CONFIG_PATH}, which need not)`,
     )
     .option('--drm-device <path>', 'take this card and no others; may be repeated', collect, [] as string[])
+    .option(
+      '--drm-fd <number>',
+      'take the card that this descriptor is of, which may be a lease, and leave its DRM master to whoever passed it; may be repeated',
+      collectFd,
+      [] as number[],
+    )
+    .option(
+      '--dlm-lease <name>',
+      'take this lease of a drm-lease-manager; may be repeated',
+      collect,
+      [] as string[],
+    )
     .option('--socket <path>', 'socket for guests')
     .option('--bus <path>', 'socket for scanoutctl')
     .addOption(
@@ -78,6 +94,8 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions {
   return {
     ...(options.config === undefined ? {} : { config: options.config }),
     drmDevices: options.drmDevice,
+    drmFds: options.drmFd,
+    dlmLeases: options.dlmLease,
     ...(options.socket === undefined ? {} : { socket: options.socket }),
     ...(options.bus === undefined ? {} : { bus: options.bus }),
     ...(options.logLevel === undefined ? {} : { logLevels: options.logLevel }),
@@ -87,6 +105,14 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions {
 
 function collect(value: string, before: string[]): string[] {
   return [...before, value];
+}
+
+function collectFd(text: string, before: number[]): number[] {
+  const number = Number(text);
+  if (!/^[0-9]+$/.test(text) || number < 3 || number > 0x7fffffff)
+    throw new InvalidArgumentError('The number of a descriptor, 3 or higher.');
+  if (before.includes(number)) throw new InvalidArgumentError(`Descriptor ${number} is named twice.`);
+  return [...before, number];
 }
 
 function readLevels(text: string): LogLevels {

@@ -24,8 +24,9 @@ async function run(options: DaemonOptions): Promise<number> {
     ...(options.logLevels === undefined ? {} : { levels: options.logLevels }),
   });
   const main = log.module('daemon');
+  const { drmDevices, drmFds, dlmLeases } = options;
   const daemon = new Daemon(
-    { config, configPath: path, askedPath: options.config, drmDevices: options.drmDevices },
+    { config, configPath: path, askedPath: options.config, drmDevices, drmFds, dlmLeases },
     log,
   );
   const ended = new Promise<void>((resolve) => {

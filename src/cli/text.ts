@@ -5,6 +5,7 @@ import type {
   GuestPlaneDocument,
   LeaseDocument,
   OutputDocument,
+  SessionDocument,
   StatusDocument,
 } from '../api/documents.js';
 import {
@@ -24,11 +25,16 @@ export function formatStatus(status: StatusDocument, style: Style): string {
   return [
     `scanoutd ${plain(version)}, process ${pid}, up ${formatDuration(uptimeMs)}\n`,
     `configuration: ${config === null ? 'none, the defaults hold' : plain(config)}\n`,
+    `session: ${formatSession(status.session)}\n`,
     `\n${bold('Cards', style)}\n${formatCards(status.cards, style)}`,
     `\n${bold('Outputs', style)}\n${formatOutputs(status.outputs, style)}`,
     `\n${bold('Guests', style)}\n${formatGuests(status.guests, style)}`,
     status.leases.length === 0 ? '' : `\n${bold('Leases', style)}\n${formatLeases(status.leases, style)}`,
   ].join('');
+}
+
+function formatSession({ kind, seat, reason }: SessionDocument): string {
+  return `${kind}${seat === null ? '' : `, ${plain(seat)}`} (${plain(reason)})`;
 }
 
 export function formatCards(cards: readonly CardDocument[], style: Style): string {
@@ -39,15 +45,18 @@ export function formatCards(cards: readonly CardDocument[], style: Style): strin
     card.path,
     card.driver,
     card.paused ? 'paused: not master' : 'active',
+    `${card.master.source}${card.master.detail === '' ? '' : `, ${plain(card.master.detail)}`}`,
     card.realtime ? 'real-time' : 'ordinary',
     `${card.framebuffers.live} live, ${count(card.framebuffers.imports, 'import')}`,
   ]);
-  const notes = cards
-    .filter((card) => !card.realtime && card.realtimeReason !== '')
-    .map((card) => `${card.path}: no real-time priority: ${card.realtimeReason}`);
-  return (
-    formatTable(['CARD', 'DRIVER', 'STATE', 'SCHEDULING', 'FRAMEBUFFERS'], rows, style) + formatNotes(notes)
-  );
+  const notes = cards.flatMap((card) => [
+    ...(card.paused && card.pausedReason !== '' ? [`${card.path}: paused: ${plain(card.pausedReason)}`] : []),
+    ...(!card.realtime && card.realtimeReason !== ''
+      ? [`${card.path}: no real-time priority: ${card.realtimeReason}`]
+      : []),
+  ]);
+  const head = ['CARD', 'DRIVER', 'STATE', 'MASTER BY', 'SCHEDULING', 'FRAMEBUFFERS'];
+  return formatTable(head, rows, style) + formatNotes(notes);
 }
 
 export function formatOutputs(outputs: readonly OutputDocument[], style: Style): string {

@@ -13,7 +13,10 @@ import {
   type Producer,
 } from '../native/flip.js';
 import type { Logger } from '../service/log.js';
+import { type Mastered, Mastery } from '../session/mastery.js';
+import type { MasterSource } from '../session/source.js';
 import type { CardDevice, PropertyValue } from './device.js';
+import { type LentState, noteLent } from './lent-state.js';
 import { Lighting } from './lighting.js';
 import { Output } from './output.js';
 import { ShadowSet } from './shadows.js';
@@ -34,6 +37,9 @@ const REQUIRED_PLANE_PROPERTIES = [
 ] as const;
 const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y', 'rotation'] as const;
 
+/** A blocking commit that is under way when master goes is waited for so long. */
+const PAUSE_MS = 1000;
+
 let nextStream = 1;
 
 /** What a card tells the daemon. */
@@ -43,9 +49,13 @@ export interface CardEvents {
   /** The guest whose stream this is, or null when it has left. */
   guestOf(stream: number): Guest | null;
   gone(card: Card): void;
+  /** DRM master is lost, or about to be: leases are suspended. */
+  paused(card: Card): void;
+  /** Everything is on the screen again, leases too. */
+  resumed(card: Card): void;
 }
 
-export class Card {
+export class Card implements Mastered {
   readonly engine: FlipEngine;
   readonly outputs = new Map<string, Output>();
   readonly shadows: ShadowSet;
@@ -54,9 +64,19 @@ export class Card {
   private readonly knownCrtcs = new Set<number>();
   private virtualCrtcs = 0;
   private scanning: Promise<void> = Promise.resolve();
+  readonly mastery: Mastery;
+  /** Why nothing is committed, or null. */
+  private pausedReason: string | null = null;
+  /** A scan that waits for DRM master; `takeover` as asked for. */
+  private missed: { takeover: boolean } | null = null;
+  private lentStates: LentState[] = [];
+  /** Lessees that the kernel would not let go without DRM master. */
+  private revocations: number[] = [];
+  private sublease: string | null | undefined;
 
   constructor(
     readonly device: CardDevice,
+    readonly source: MasterSource,
     private config: Config,
     private readonly events: CardEvents,
     readonly log: Logger,
@@ -68,6 +88,7 @@ export class Card {
     });
     this.shadows = new ShadowSet(this);
     this.lighting = new Lighting(this);
+    this.mastery = new Mastery(this, source, log);
     if (!this.engine.realtime) {
       log.warn(
         { card: this.path, reason: this.engine.realtimeReason },
@@ -133,6 +154,10 @@ export class Card {
   }
 
   private async scan(takeover: boolean): Promise<void> {
+    if (this.pausedReason !== null) {
+      this.missed = { takeover: takeover || this.missed?.takeover === true };
+      return;
+    }
     await this.discover();
     await this.lighting.update(takeover);
     this.events.changed();
@@ -274,11 +299,11 @@ export class Card {
         return;
       case 'gone':
         this.log.error({ card: this.path, ...notice }, 'an object of the display is gone');
-        void this.rescan().then(() => this.engine.resume());
+        void this.rescan().then(() => (this.pausedReason === null ? this.engine.resume() : undefined));
         if (notice.code === 'ENODEV' || notice.code === 'ENXIO') this.events.gone(this);
         return;
       case 'paused':
-        this.log.warn({ card: this.path }, 'not DRM master: nothing is committed until it is again');
+        this.mastery.lost(`a commit was refused (${notice.code})`);
         return;
       default:
         this.log.warn({ card: this.path, output: output?.name, ...notice }, `flip engine: ${notice.type}`);
@@ -304,9 +329,106 @@ export class Card {
       driver: this.device.driver,
       realtime: this.engine.realtime,
       realtimeReason: this.engine.realtimeReason,
-      paused: this.engine.paused,
+      master: { source: this.source.kind, detail: this.source.detail },
+      paused: this.pausedReason !== null || this.engine.paused,
+      pausedReason: this.pausedReason ?? '',
       framebuffers: this.device.framebufferCounts(),
     };
+  }
+
+  get paused(): string | null {
+    return this.pausedReason;
+  }
+
+  isMaster(): boolean {
+    return this.device.isMaster();
+  }
+
+  setMaster(): void {
+    this.device.setMaster();
+  }
+
+  /** Notes what lessees show, to be brought back by `resume`; nothing where another is master by now. */
+  remember(): void {
+    if (this.pausedReason !== null) return;
+    const states = noteLent(this);
+    // What was read may be another's already, where nobody warned.
+    if (this.source.told || this.isMaster()) this.lentStates = states;
+  }
+
+  pause(reason: string): void {
+    const before = this.pausedReason;
+    this.pausedReason = reason;
+    const quiet = this.engine.pause(PAUSE_MS);
+    if (before !== null) return;
+    if (!quiet) {
+      this.log.warn(
+        { card: this.path },
+        `a commit takes longer than ${PAUSE_MS} ms: it goes on without DRM master`,
+      );
+    }
+    this.log.warn({ card: this.path, reason }, 'not DRM master: nothing is committed until it is again');
+    this.events.paused(this);
+    this.events.changed();
+  }
+
+  /** Takes the screen back as a whole. Nothing else is done to the card meanwhile. */
+  async resume(): Promise<boolean> {
+    const done = this.scanning.then(() => this.retake());
+    this.scanning = done.then(
+      () => {},
+      () => {},
+    );
+    if (!(await done)) return false;
+    const { missed } = this;
+    this.missed = null;
+    // Monitors may have come, gone or changed, whether somebody said so or not.
+    await this.rescan(missed?.takeover === true);
+    return true;
+  }
+
+  private async retake(): Promise<boolean> {
+    const reason = this.pausedReason;
+    if (reason === null) return true;
+    try {
+      for (const lessee of this.revocations.splice(0)) this.revokeLease(lessee);
+      this.topology = this.device.readTopology();
+      const taken = await this.lighting.retake(this.lentStates);
+      // It may have gone again in the meantime.
+      if (!taken || !this.isMaster() || this.pausedReason !== reason) return false;
+      this.pausedReason = null;
+      await this.engine.resume();
+      if (this.paused !== null) return false;
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      this.log.warn({ card: this.path, err: error }, 'the screen cannot be taken back yet');
+      return false;
+    }
+    this.log.info({ card: this.path }, 'DRM master again: everything is shown again');
+    for (const output of this.outputs.values()) await output.relit();
+    this.events.resumed(this);
+    return true;
+  }
+
+  /** Why nothing of it can be leased now, or null. */
+  notLeasable(): string | null {
+    if (this.pausedReason !== null) return `${this.path}: not DRM master: ${this.pausedReason}`;
+    if (this.sublease === undefined) this.sublease = this.findSublease();
+    return this.sublease;
+  }
+
+  /** The kernel leases nothing that is leased already. It says so at a lease of nothing, too. */
+  private findSublease(): string | null {
+    const reason = `${this.path} is itself a lease, of which nothing can be leased further`;
+    if (this.source.kind === 'lease') return reason;
+    if (this.source.kind !== 'fd') return null;
+    try {
+      this.device.native.createLease([]).fd.close();
+      return null;
+    } catch (error) {
+      if (isSystemError(error, 'EINVAL')) return reason;
+      throw error;
+    }
   }
 
   /** See KmsDevice.createLease. Throws a SystemError. */
@@ -314,20 +436,24 @@ export class Card {
     return this.device.native.createLease(objects);
   }
 
-  /** Where the kernel refuses, its lessee keeps what it has until it closes it. */
+  /** Where the kernel refuses, its lessee keeps what it has until it closes it; for lack of DRM master, until that is back. */
   revokeLease(lessee: number): void {
     try {
       this.device.native.revokeLease(lessee);
     } catch (error) {
       if (!isSystemError(error)) throw error;
-      // Gone already.
-      if (error.code !== 'ENOENT') this.log.warn({ card: this.path, err: error }, 'a lease was not revoked');
+      if (error.code === 'EACCES') this.revocations.push(lessee);
+      // ENOENT: gone already.
+      else if (error.code !== 'ENOENT')
+        this.log.warn({ card: this.path, err: error }, 'a lease was not revoked');
     }
   }
 
   /** Stops the flip thread and lets the card go. What is on the screen goes with the last descriptor. */
   close(): void {
+    this.mastery.stop();
     this.engine.close();
     this.device.close();
+    this.source.close();
   }
 }

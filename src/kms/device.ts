@@ -64,5 +64,7 @@ export interface CardDevice {
   isMaster(): boolean;
   /** Removes the framebuffers that the daemon before this one has left in the file: when none of them is shown any more. */
   forgetFormer(): void;
+  /** Only on an open file of the daemon's own. Throws a SystemError. */
+  setMaster(): void;
   close(): void;
 }

@@ -37,16 +37,32 @@ const TYPE_ZPOS = { primary: 0, overlay: 1, cursor: 2 } as const;
  * leases go on. Throws a SystemError when it cannot be opened.
  */
 export function openCardDevice(path: string, former: Fd | null = null): CardDevice | null {
+  return cardDevice(
+    () => (former === null ? KmsDevice.open(path) : KmsDevice.adopt(former)),
+    former !== null,
+  );
+}
+
+/** The same of a descriptor that somebody else opened; taken over. */
+export function adoptCardDevice(fd: Fd): CardDevice | null {
+  try {
+    return cardDevice(() => KmsDevice.adopt(fd), false);
+  } finally {
+    fd.close();
+  }
+}
+
+function cardDevice(open: () => KmsDevice, isFormer: boolean): CardDevice | null {
   let device: KmsDevice;
   try {
-    device = former === null ? KmsDevice.open(path) : KmsDevice.adopt(former);
+    device = open();
   } catch (error) {
     // Render-only hardware has a card node that knows no mode setting.
     if (isSystemError(error, 'EOPNOTSUPP') || isSystemError(error, 'ENOTTY')) return null;
     throw error;
   }
   const outputs = device.clientCaps.atomic && hasOutputs(device);
-  if (outputs) return new DrmDevice(device, former !== null);
+  if (outputs) return new DrmDevice(device, isFormer);
   device.close();
   return null;
 }
@@ -91,6 +107,10 @@ class DrmDevice implements CardDevice {
 
   isMaster(): boolean {
     return this.device.isMaster();
+  }
+
+  setMaster(): void {
+    this.device.setMaster();
   }
 
   readTopology(): Topology {

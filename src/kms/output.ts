@@ -97,6 +97,10 @@ export class Output {
     return used;
   }
 
+  get lentPlaneIds(): readonly number[] {
+    return this.lentPlanes;
+  }
+
   shows(guest: Guest): boolean {
     return this.guests.includes(guest);
   }
@@ -191,6 +195,7 @@ export class Output {
     if (!this.routes.idleShown) await this.routes.showIdle(lit);
     this.reason = `leased as ${lease}`;
     await this.darken();
+    await this.card.engine.lend(lit.crtc.id);
     this.lent = { lease, lit };
   }
 
@@ -244,6 +249,12 @@ export class Output {
     this.planWanted = false;
     const { lit } = this;
     if (lit === null) return;
+    const { paused } = this.card;
+    if (paused !== null) {
+      // No test would pass. What comes meanwhile is paced by a timer, and planned when the screen is ours again.
+      for (const guest of this.guests) await this.routes.park(guest, `not DRM master: ${paused}`);
+      return;
+    }
     try {
       const planes = this.planes();
       const layers = await gatherLayers(this.guests, lit, planes, this.routes, this.verdicts);

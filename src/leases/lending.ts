@@ -36,9 +36,7 @@ export class Lending {
         `${stranger.name} is on ${stranger.card.path}, not on ${card.path}`,
       );
     }
-    if (!card.device.isMaster()) {
-      throw new LeaseError('Unavailable', `the daemon is not DRM master of ${card.path} at present`, true);
-    }
+    mayLease(card);
     try {
       await light(card, outputs);
       const parts = outputs.flatMap(({ name, lit }): LeasedOutput[] =>
@@ -128,11 +126,18 @@ async function light(card: Card, outputs: readonly Output[]): Promise<void> {
     throw new LeaseError('Unavailable', `${failed.name} cannot be lit: ${failed.reason}`);
 }
 
+/** Throws a LeaseError; master comes back, what is a lease itself stays one. */
+function mayLease(card: Card): void {
+  const reason = card.notLeasable();
+  if (reason !== null) throw new LeaseError('Unavailable', reason, card.paused !== null);
+}
+
 /** The kernel's lease. Throws a LeaseError. `fd` is the caller's. */
 export function createLease(
   card: Card,
   { crtcs, connectors, planes }: LeasedObjects,
 ): { lessee: number; fd: Fd } {
+  mayLease(card);
   try {
     return card.createLease([...connectors, ...crtcs, ...planes]);
   } catch (error) {

@@ -8,22 +8,21 @@ import { VERSION } from '../cli/version.js';
 import type { Config, GuestKindName } from '../config/config.js';
 import { diffConfig, formatChange } from '../config/diff.js';
 import { loadConfig } from '../config/load.js';
-import { takesCard } from '../config/match.js';
 import { ConfigError, formatProblem } from '../config/problems.js';
 import { AdmissionError, type GuestKind } from '../guests/kind.js';
 import { GUEST_KIND_ENTRIES } from '../guests/kinds.js';
 import { GuestManager } from '../guests/manager.js';
 import { Card } from '../kms/card.js';
-import { openCardDevice } from '../kms/drm-device.js';
-import { cardNodes } from '../kms/nodes.js';
 import { type FormerLeases, stateOf } from '../leases/adopt.js';
 import { LeaseBroker } from '../leases/broker.js';
 import { DlmFrontend } from '../leases/dlm.js';
 import { LeaseKeeper } from '../leases/keeper.js';
 import { WaylandFrontend } from '../leases/wayland.js';
-import { type Fd, isSystemError } from '../native/base.js';
+import type { Fd } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
+import { type AskedCards, CardOpener } from '../session/cards.js';
+import { type OpenedCard, SessionError } from '../session/source.js';
 import type { Log, Logger } from './log.js';
 import { FlipStatistics } from './statistics.js';
 import { SystemdStore } from './store.js';
@@ -33,13 +32,11 @@ const DRAIN_MS = 1000;
 /** For guests to leave their planes at the end; a lost flip event alone takes a second. */
 const LEAVE_MS = 3000;
 
-export interface DaemonSetup {
+export interface DaemonSetup extends AskedCards {
   config: Config;
   configPath: string | null;
   /** As asked on the command line, for reloading. */
   askedPath: string | undefined;
-  /** Cards to take and no others; empty: as the configuration says. */
-  drmDevices: readonly string[];
 }
 
 /** Why the daemon cannot run; said to the user as it is. */
@@ -54,6 +51,7 @@ export class Daemon {
   private readonly dlm: DlmFrontend;
   private readonly keeper: LeaseKeeper;
   private readonly wayland: WaylandFrontend;
+  private readonly opener: CardOpener;
   private readonly manager: Manager;
   private readonly log: Logger;
   private readonly watchdog: Watchdog;
@@ -88,9 +86,24 @@ export class Daemon {
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
     this.wayland = new WaylandFrontend(this.leases, this.cards, logs);
+    this.opener = new CardOpener(
+      setup,
+      {
+        disabled: () => {
+          for (const card of this.seatCards()) card.mastery.disabled();
+        },
+        enabled: () => {
+          for (const card of this.seatCards()) card.mastery.enabled();
+        },
+        lost: (reason) => this.log.error({ reason }, 'the seat manager is gone: cards stay as they are'),
+        leaseEnded: (lease) => this.log.error({ lease }, 'the lease manager has ended the lease'),
+      },
+      logs.module('session'),
+    );
     this.manager = new Manager(
       VERSION,
       this.cards,
+      this.opener,
       this.guests,
       this.leases,
       this.statistics,
@@ -108,9 +121,10 @@ export class Daemon {
 
   /** Lights the outputs, then lets guests and callers in, then says READY. Throws a StartError. */
   async start(): Promise<void> {
-    notify('STATUS=Lighting outputs');
+    notify('STATUS=Taking cards');
     const former = this.keeper.claim();
-    this.openCards(former);
+    await this.openCards(former);
+    notify('STATUS=Lighting outputs');
     this.udev = new UdevMonitor({
       subsystems: ['drm'],
       onEvents: (events, { overflow }) => this.onUevents(events, overflow),
@@ -151,26 +165,22 @@ export class Daemon {
     );
   }
 
-  private openCards(former: FormerLeases): void {
+  private async openCards(former: FormerLeases): Promise<void> {
     const problems: string[] = [];
-    for (const path of this.candidates()) {
-      try {
-        const device = openCardDevice(path, former.cards.get(path));
-        former.cards.delete(path);
-        if (device === null || !this.wants(path, device.driver)) {
-          device?.close();
-          continue;
-        }
-        if (!device.isMaster()) {
-          device.close();
-          throw new StartError(`${path}: another program is DRM master (a display server?)`);
-        }
-        this.cards.push(this.makeCard(device));
-      } catch (error) {
-        if (!isSystemError(error) && !(error instanceof StartError)) throw error;
+    let opened: OpenedCard[];
+    try {
+      opened = await this.opener.open(this.config, former.cards, (card, error) => {
         problems.push(error.message);
-        this.log.error({ card: path, err: error }, 'card not taken');
-      }
+        this.log.error({ card, err: error }, 'card not taken');
+      });
+    } catch (error) {
+      if (error instanceof SessionError) throw new StartError(error.message);
+      throw error;
+    }
+    for (const one of opened) {
+      const card = this.makeCard(one);
+      this.cards.push(card);
+      card.mastery.start();
     }
     for (const fd of former.cards.values()) fd.close();
     if (this.cards.length > 0) return;
@@ -178,18 +188,15 @@ export class Daemon {
     throw new StartError(`no card could be taken: ${why}`);
   }
 
-  private candidates(): string[] {
-    if (this.setup.drmDevices.length > 0) return [...this.setup.drmDevices];
-    return cardNodes();
+  /** Cards of the seat manager's. */
+  private seatCards(): Card[] {
+    return this.cards.filter(({ source }) => source.told);
   }
 
-  private wants(path: string, driver: string): boolean {
-    return this.setup.drmDevices.includes(path) || takesCard(this.config, { device: path, driver });
-  }
-
-  private makeCard(device: NonNullable<ReturnType<typeof openCardDevice>>): Card {
+  private makeCard({ device, source }: OpenedCard): Card {
     const card: Card = new Card(
       device,
+      source,
       this.config,
       {
         changed: () => {
@@ -203,6 +210,8 @@ export class Daemon {
           this.wayland.cardGone(card);
           void this.leases.cardGone(card);
         },
+        paused: () => this.leases.suspended(card, true),
+        resumed: () => this.leases.suspended(card, false),
       },
       this.logs.module('kms'),
     );
@@ -275,5 +284,6 @@ export class Daemon {
     this.wayland.stop();
     await this.bus?.stop();
     for (const card of this.cards) card.close();
+    this.opener.close();
   }
 }

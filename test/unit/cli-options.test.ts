@@ -33,16 +33,18 @@ function refused(args: string[]): string {
 }
 
 test('without options everything is left to the configuration', () => {
-  assert.deepEqual(parseDaemonOptions([]), { drmDevices: [], check: false });
+  assert.deepEqual(parseDaemonOptions([]), { drmDevices: [], drmFds: [], dlmLeases: [], check: false });
 });
 
 test('every option arrives', () => {
   const args =
-    '-c /a --drm-device /dev/dri/card0 --drm-device /dev/dri/card1 --socket /s --bus /b --log-level kms=trace --check';
+    '-c /a --drm-device /dev/dri/card0 --drm-device /dev/dri/card1 --drm-fd 3 --drm-fd 5 --dlm-lease desk --socket /s --bus /b --log-level kms=trace --check';
   const { logLevels, ...rest } = parseDaemonOptions(args.split(' '));
   assert.deepEqual(rest, {
     config: '/a',
     drmDevices: ['/dev/dri/card0', '/dev/dri/card1'],
+    drmFds: [3, 5],
+    dlmLeases: ['desk'],
     socket: '/s',
     bus: '/b',
     check: true,

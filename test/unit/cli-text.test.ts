@@ -27,10 +27,11 @@ test('status tells cards, outputs and guests, and why each is not as it should b
     formatStatus(status(), STYLE),
     `scanoutd 0.1.0, process 700, up 3 h 12 min
 configuration: /etc/scanoutd/scanoutd.toml
+session: logind, seat0 (session 2)
 
 Cards
-CARD            DRIVER  STATE   SCHEDULING  FRAMEBUFFERS
-/dev/dri/card0  vkms    active  ordinary    6 live, 9 imports
+CARD            DRIVER  STATE   MASTER BY      SCHEDULING  FRAMEBUFFERS
+/dev/dri/card0  vkms    active  logind, seat0  ordinary    6 live, 9 imports
   /dev/dri/card0: no real-time priority: EPERM: RLIMIT_RTPRIO is 0
 
 Outputs
@@ -112,8 +113,16 @@ test('a guest with several planes has a line for each, one without any still has
 });
 
 test('a paused card says so', () => {
-  const cards = status().cards.map((card) => ({ ...card, paused: true, realtime: true, realtimeReason: '' }));
-  assert.match(formatStatus(status({ cards }), STYLE), /vkms +paused: not master +real-time /);
+  const change = {
+    paused: true,
+    pausedReason: 'the session is not active',
+    realtime: true,
+    realtimeReason: '',
+  };
+  const cards = status().cards.map((card) => ({ ...card, ...change }));
+  const text = formatStatus(status({ cards }), STYLE);
+  assert.match(text, /vkms +paused: not master +logind, seat0 +real-time /);
+  assert.match(text, /card0: paused: the session is not active\n/);
 });
 
 test('one output has its modes, as the configuration reads them', () => {
