@@ -32,6 +32,12 @@ export interface DaemonOptions {
   /** TOML after [daemon]'s sockets. */
   config?: string;
   env?: NodeJS.ProcessEnv;
+  /** On the daemon's command line. */
+  args?: readonly string[];
+  /** Numbers of descriptors that it gets as 3, 4 and so on. */
+  descriptors?: readonly number[];
+  /** TOML within [daemon]. */
+  settings?: string;
   /** A program with its arguments that starts the daemon. */
   through?: readonly string[];
   /** Directory with sockets and configuration, for a daemon that follows another. */
@@ -62,11 +68,15 @@ export class TestDaemon {
     const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'scanoutd-test-'));
     const file = join(directory, 'scanoutd.toml');
     const sockets = `guest_socket = "${directory}/guest.sock"\nbus_socket = "${directory}/bus"\nsystem_bus = "off"`;
-    writeFileSync(file, `[daemon]\n${sockets}\nlog_level = "debug"\n${options.config ?? ''}\n`);
-    const [command = '', ...args] = [...(options.through ?? []), process.execPath, MAIN, '--config', file];
+    writeFileSync(
+      file,
+      `[daemon]\n${sockets}\nlog_level = "debug"\n${options.settings ?? ''}\n${options.config ?? ''}\n`,
+    );
+    const main = [process.execPath, MAIN, '--config', file, ...(options.args ?? [])];
+    const [command = '', ...args] = [...(options.through ?? []), ...main];
     const child = spawn(command, args, {
       env: { ...process.env, ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...(options.descriptors ?? [])],
     });
     const daemon = new TestDaemon(directory, child);
     await daemon.ready();

@@ -1,8 +1,8 @@
 /** A program that knows nothing of scanoutd: lights what a lease has, in one colour, and waits for its end. */
 import { pathToFileURL } from 'node:url';
 import { Fd } from '../../../src/native/base.js';
-import { KmsDevice } from '../../../src/native/kms.js';
-import { dumb, light, type Output, output, WRITEBACK } from './kms-rig.js';
+import { AtomicRequest, KmsDevice } from '../../../src/native/kms.js';
+import { add, dumb, light, type Output, output, WRITEBACK } from './kms-rig.js';
 import type { Expected } from './pixels.js';
 
 export const SIZE = { width: 640, height: 480 };
@@ -26,10 +26,21 @@ export class Lessee {
 
   /** Throws a SystemError. */
   show(rgb: number): void {
+    light(this.device, this.out, this.draw(rgb));
+  }
+
+  /** Shows another picture without setting the mode, as a program that only flips. Throws a SystemError. */
+  flip(rgb: number): void {
+    const request = new AtomicRequest();
+    add(this.device, request, this.out.plane.id, { FB_ID: this.draw(rgb) });
+    this.device.commit(request, 0);
+  }
+
+  private draw(rgb: number): number {
     const { buffer, framebuffer } = dumb(this.device, this.out);
     const bytes = buffer.map();
     new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4).fill(rgb);
-    light(this.device, this.out, framebuffer);
+    return framebuffer;
   }
 }
 
