@@ -3,7 +3,7 @@ import type { CardDocument } from '../api/documents.js';
 import type { Config } from '../config/config.js';
 import { outputSettings } from '../config/match.js';
 import type { Guest } from '../guests/guest.js';
-import { type Fd, isSystemError } from '../native/base.js';
+import { isSystemError } from '../native/base.js';
 import {
   FIRST_VIRTUAL_CRTC,
   FlipEngine,
@@ -13,13 +13,14 @@ import {
   type Producer,
 } from '../native/flip.js';
 import type { Logger } from '../service/log.js';
-import { type Mastered, Mastery } from '../session/mastery.js';
+import { Mastery } from '../session/mastery.js';
 import type { MasterSource } from '../session/source.js';
 import type { CardDevice, PropertyValue } from './device.js';
-import { type LentState, noteLent } from './lent-state.js';
+import { Lessor } from './lessor.js';
 import { Lighting } from './lighting.js';
 import { Output } from './output.js';
 import { ShadowSet } from './shadows.js';
+import { Suspension } from './suspension.js';
 import { assignCrtcs, assignPrimaries, type CrtcInfo, type PlaneInfo, type Topology } from './topology.js';
 
 const VIRTUAL_PERIOD_NS = 16_666_667;
@@ -37,9 +38,6 @@ const REQUIRED_PLANE_PROPERTIES = [
 ] as const;
 const OPTIONAL_PLANE_PROPERTIES = ['FB_DAMAGE_CLIPS', 'HOTSPOT_X', 'HOTSPOT_Y', 'rotation'] as const;
 
-/** A blocking commit that is under way when master goes is waited for so long. */
-const PAUSE_MS = 1000;
-
 let nextStream = 1;
 
 /** What a card tells the daemon. */
@@ -55,7 +53,7 @@ export interface CardEvents {
   resumed(card: Card): void;
 }
 
-export class Card implements Mastered {
+export class Card {
   readonly engine: FlipEngine;
   readonly outputs = new Map<string, Output>();
   readonly shadows: ShadowSet;
@@ -64,15 +62,11 @@ export class Card implements Mastered {
   private readonly knownCrtcs = new Set<number>();
   private virtualCrtcs = 0;
   private scanning: Promise<void> = Promise.resolve();
+  readonly lessor: Lessor;
   readonly mastery: Mastery;
-  /** Why nothing is committed, or null. */
-  private pausedReason: string | null = null;
-  /** A scan that waits for DRM master; `takeover` as asked for. */
-  private missed: { takeover: boolean } | null = null;
-  private lentStates: LentState[] = [];
-  /** Lessees that the kernel would not let go without DRM master. */
-  private revocations: number[] = [];
-  private sublease: string | null | undefined;
+  private readonly suspension: Suspension;
+  /** A scan that puts everything in order waits for DRM master. */
+  private takeoverMissed = false;
 
   constructor(
     readonly device: CardDevice,
@@ -88,7 +82,15 @@ export class Card implements Mastered {
     });
     this.shadows = new ShadowSet(this);
     this.lighting = new Lighting(this);
-    this.mastery = new Mastery(this, source, log);
+    this.lessor = new Lessor(this);
+    this.suspension = new Suspension(this, this.lighting, {
+      paused: () => {
+        events.paused(this);
+        events.changed();
+      },
+      resumed: () => events.resumed(this),
+    });
+    this.mastery = new Mastery(this.suspension, source, log);
     if (!this.engine.realtime) {
       log.warn(
         { card: this.path, reason: this.engine.realtimeReason },
@@ -117,12 +119,24 @@ export class Card implements Mastered {
    * other. `takeover`: put every CRTC and plane of the card in order, whatever a former master left.
    */
   rescan(takeover = false): Promise<void> {
-    this.scanning = this.scanning
-      .then(() => this.scan(takeover))
-      .catch((error: unknown) => {
-        this.log.error({ card: this.path, err: error }, 'rescan failed');
-      });
-    return this.scanning;
+    return this.exclusively(() => this.scan(takeover)).catch((error: unknown) => {
+      this.log.error({ card: this.path, err: error }, 'rescan failed');
+    });
+  }
+
+  /** After every scan that was asked for before, and before those that are asked for after. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.scanning.then(work);
+    this.scanning = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  }
+
+  /** Why nothing is committed (another program is DRM master), or null. */
+  get paused(): string | null {
+    return this.suspension.paused;
   }
 
   /** Uses another configuration from the next rescan on. */
@@ -154,12 +168,13 @@ export class Card implements Mastered {
   }
 
   private async scan(takeover: boolean): Promise<void> {
-    if (this.pausedReason !== null) {
-      this.missed = { takeover: takeover || this.missed?.takeover === true };
-      return;
-    }
+    this.takeoverMissed ||= takeover;
+    // Done when master is back.
+    if (this.paused !== null) return;
+    const all = this.takeoverMissed;
+    this.takeoverMissed = false;
     await this.discover();
-    await this.lighting.update(takeover);
+    await this.lighting.update(all);
     this.events.changed();
   }
 
@@ -299,7 +314,7 @@ export class Card implements Mastered {
         return;
       case 'gone':
         this.log.error({ card: this.path, ...notice }, 'an object of the display is gone');
-        void this.rescan().then(() => (this.pausedReason === null ? this.engine.resume() : undefined));
+        void this.rescan().then(() => (this.paused === null ? this.engine.resume() : undefined));
         if (notice.code === 'ENODEV' || notice.code === 'ENXIO') this.events.gone(this);
         return;
       case 'paused':
@@ -330,123 +345,10 @@ export class Card implements Mastered {
       realtime: this.engine.realtime,
       realtimeReason: this.engine.realtimeReason,
       master: { source: this.source.kind, detail: this.source.detail },
-      paused: this.pausedReason !== null || this.engine.paused,
-      pausedReason: this.pausedReason ?? '',
+      paused: this.paused !== null || this.engine.paused,
+      pausedReason: this.paused ?? '',
       framebuffers: this.device.framebufferCounts(),
     };
-  }
-
-  get paused(): string | null {
-    return this.pausedReason;
-  }
-
-  isMaster(): boolean {
-    return this.device.isMaster();
-  }
-
-  setMaster(): void {
-    this.device.setMaster();
-  }
-
-  /** Notes what lessees show, to be brought back by `resume`; nothing where another is master by now. */
-  remember(): void {
-    if (this.pausedReason !== null) return;
-    const states = noteLent(this);
-    // What was read may be another's already, where nobody warned.
-    if (this.source.told || this.isMaster()) this.lentStates = states;
-  }
-
-  pause(reason: string): void {
-    const before = this.pausedReason;
-    this.pausedReason = reason;
-    const quiet = this.engine.pause(PAUSE_MS);
-    if (before !== null) return;
-    if (!quiet) {
-      this.log.warn(
-        { card: this.path },
-        `a commit takes longer than ${PAUSE_MS} ms: it goes on without DRM master`,
-      );
-    }
-    this.log.warn({ card: this.path, reason }, 'not DRM master: nothing is committed until it is again');
-    this.events.paused(this);
-    this.events.changed();
-  }
-
-  /** Takes the screen back as a whole. Nothing else is done to the card meanwhile. */
-  async resume(): Promise<boolean> {
-    const done = this.scanning.then(() => this.retake());
-    this.scanning = done.then(
-      () => {},
-      () => {},
-    );
-    if (!(await done)) return false;
-    const { missed } = this;
-    this.missed = null;
-    // Monitors may have come, gone or changed, whether somebody said so or not.
-    await this.rescan(missed?.takeover === true);
-    return true;
-  }
-
-  private async retake(): Promise<boolean> {
-    const reason = this.pausedReason;
-    if (reason === null) return true;
-    try {
-      for (const lessee of this.revocations.splice(0)) this.revokeLease(lessee);
-      this.topology = this.device.readTopology();
-      const taken = await this.lighting.retake(this.lentStates);
-      // It may have gone again in the meantime.
-      if (!taken || !this.isMaster() || this.pausedReason !== reason) return false;
-      this.pausedReason = null;
-      await this.engine.resume();
-      if (this.paused !== null) return false;
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      this.log.warn({ card: this.path, err: error }, 'the screen cannot be taken back yet');
-      return false;
-    }
-    this.log.info({ card: this.path }, 'DRM master again: everything is shown again');
-    for (const output of this.outputs.values()) await output.relit();
-    this.events.resumed(this);
-    return true;
-  }
-
-  /** Why nothing of it can be leased now, or null. */
-  notLeasable(): string | null {
-    if (this.pausedReason !== null) return `${this.path}: not DRM master: ${this.pausedReason}`;
-    if (this.sublease === undefined) this.sublease = this.findSublease();
-    return this.sublease;
-  }
-
-  /** The kernel leases nothing that is leased already. It says so at a lease of nothing, too. */
-  private findSublease(): string | null {
-    const reason = `${this.path} is itself a lease, of which nothing can be leased further`;
-    if (this.source.kind === 'lease') return reason;
-    if (this.source.kind !== 'fd') return null;
-    try {
-      this.device.native.createLease([]).fd.close();
-      return null;
-    } catch (error) {
-      if (isSystemError(error, 'EINVAL')) return reason;
-      throw error;
-    }
-  }
-
-  /** See KmsDevice.createLease. Throws a SystemError. */
-  createLease(objects: readonly number[]): { lessee: number; fd: Fd } {
-    return this.device.native.createLease(objects);
-  }
-
-  /** Where the kernel refuses, its lessee keeps what it has until it closes it; for lack of DRM master, until that is back. */
-  revokeLease(lessee: number): void {
-    try {
-      this.device.native.revokeLease(lessee);
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      if (error.code === 'EACCES') this.revocations.push(lessee);
-      // ENOENT: gone already.
-      else if (error.code !== 'ENOENT')
-        this.log.warn({ card: this.path, err: error }, 'a lease was not revoked');
-    }
   }
 
   /** Stops the flip thread and lets the card go. What is on the screen goes with the last descriptor. */

@@ -4,7 +4,6 @@ import { isSystemError } from '../native/base.js';
 import type { Card } from './card.js';
 import type { PropertyValue } from './device.js';
 import { drawIdlePicture } from './idle-picture.js';
-import { type LentState, pictureIsThere, type Restoration, restoration } from './lent-state.js';
 import { type LitOutput, modesetProperties } from './modeset.js';
 import type { Lit, Output } from './output.js';
 import {
@@ -237,91 +236,8 @@ export class Lighting {
     await this.commit(crtcs, fresh.map(asLit), fresh.map(asTarget));
   }
 
-  /**
-   * After another master: puts everything back in one commit where that works, else one output after the other. What
-   * lessees had is brought back as `states` say. False: there is no master.
-   */
-  async retake(states: readonly LentState[]): Promise<boolean> {
-    const outputs = [...this.card.outputs.values()];
-    const lit = outputs.flatMap((output) => (output.lit === null ? [] : [{ output, lit: output.lit }]));
-    const lent = states.filter(({ output }) => output.lent !== null);
-    if (await this.tryRetake(lit, lent, true)) return true;
-    await this.tryRetake([], [], true);
-    for (const one of lit) {
-      if (await this.tryRetake([one], [], false)) continue;
-      if (!this.card.isMaster()) return false;
-      one.output.reason = 'mode set after a pause refused';
-      await one.output.darken();
-      this.discard(one.lit);
-    }
-    for (const one of lent) await this.tryRetake([], [one], false);
-    return this.card.isMaster();
-  }
-
-  /** `all`: the CRTCs and planes of nobody as well, which are switched off. */
-  private async tryRetake(
-    lit: readonly { output: Output; lit: Lit }[],
-    lent: readonly LentState[],
-    all: boolean,
-  ): Promise<boolean> {
-    const { card } = this;
-    const restorations = lent.flatMap((state): Restoration[] => {
-      const one = pictureIsThere(card, state) ? restoration(card, state) : this.asGranted(state.output);
-      return one === null ? [] : [one];
-    });
-    try {
-      const lentCrtcs = new Set([...card.outputs.values()].map((output) => output.lent?.lit.crtc.id));
-      const rest = card.topology.crtcs.filter(({ id }) => !lentCrtcs.has(id)).map(({ id }) => id);
-      const crtcs = new Set(all ? rest : lit.map((one) => one.lit.crtc.id));
-      const last = restorations.flatMap(({ properties }) => properties);
-      await this.commit(crtcs, lit.map(asLit), lit.map(asTarget), { first: this.strays(lentCrtcs), last });
-      return true;
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      const names = [...lit, ...lent].map(({ output }) => output.name);
-      card.log.warn({ card: card.path, outputs: names, err: error }, 'mode set after a pause refused');
-      return false;
-    } finally {
-      for (const { blobs } of restorations) for (const blob of blobs) blob.destroy();
-    }
-  }
-
-  /** A lent output as its lessee got it: its picture is gone. */
-  private asGranted(output: Output): Restoration | null {
-    const { lent } = output;
-    if (lent === null) return null;
-    const { topology, outputs } = this.card;
-    const others = [...outputs.values()].filter((one) => one !== output);
-    const elsewhere = new Set(others.flatMap((one) => [...one.usedPlanes()]));
-    const lit = asLit({ output, lit: lent.lit });
-    const properties = modesetProperties(topology, new Set([lit.crtc.id]), [lit], elsewhere);
-    return { output, properties, blobs: [] };
-  }
-
-  /** What another master has put on CRTCs that are lent: connectors and planes that are not leased with them. */
-  private strays(lentCrtcs: ReadonlySet<number | undefined>): PropertyValue[] {
-    const { topology, outputs } = this.card;
-    const lent = [...outputs.values()].filter((output) => output.lent !== null);
-    const planes = new Set(lent.flatMap((output) => output.lentPlaneIds));
-    const connectors = new Set(
-      lent.flatMap(({ connector, lent: it }) => [connector.id, it?.lit.writeback?.id]),
-    );
-    const off = (object: { id: number; properties: ReadonlyMap<string, number> }, names: readonly string[]) =>
-      names.flatMap((name): PropertyValue[] => {
-        const property = object.properties.get(name);
-        return property === undefined ? [] : [[object.id, property, 0]];
-      });
-    return [
-      ...topology.connectors
-        .filter(({ id, crtc }) => lentCrtcs.has(crtc) && !connectors.has(id))
-        .flatMap((connector) => off(connector, ['CRTC_ID'])),
-      ...topology.planes
-        .filter(({ id, crtc }) => lentCrtcs.has(crtc) && !planes.has(id))
-        .flatMap((plane) => off(plane, ['FB_ID', 'CRTC_ID'])),
-    ];
-  }
-
-  private async commit(
+  /** `retake`: made although the engine is paused, with properties besides, of which the last said of each counts. */
+  async commit(
     crtcs: ReadonlySet<number>,
     lit: LitOutput[],
     targets: { crtc: number; primaryPlane: number; periodNs?: number }[],
@@ -362,7 +278,8 @@ export class Lighting {
     }
   }
 
-  private discard(lit: Lit): void {
+  /** Frees what an output was lit with, once the engine shows it no more. */
+  discard(lit: Lit): void {
     const free = () => {
       lit.idle.destroy();
       lit.modeBlob.destroy();
@@ -371,7 +288,7 @@ export class Lighting {
   }
 }
 
-function asLit({ output, lit }: { output: Output; lit: Lit }): LitOutput {
+export function asLit({ output, lit }: { output: Output; lit: Lit }): LitOutput {
   return {
     connector: output.connector,
     crtc: lit.crtc,
@@ -384,7 +301,7 @@ function asLit({ output, lit }: { output: Output; lit: Lit }): LitOutput {
   };
 }
 
-function asTarget({ lit }: { lit: Lit }): { crtc: number; primaryPlane: number; periodNs: number } {
+export function asTarget({ lit }: { lit: Lit }): { crtc: number; primaryPlane: number; periodNs: number } {
   return { crtc: lit.crtc.id, primaryPlane: lit.primary.id, periodNs: periodNs(lit.mode) };
 }
 

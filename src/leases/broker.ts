@@ -299,7 +299,7 @@ export class LeaseBroker {
       for (const lessee of lessees) {
         if (own.some((held) => held.lessee === lessee)) continue;
         this.logs.audit('lease', { card: card.path, lessee, result: 'revoked: nobody knows whose it is' });
-        card.revokeLease(lessee);
+        card.lessor.revoke(lessee);
       }
     });
   }

@@ -97,7 +97,7 @@ export class Holdings {
 
   /** Takes the objects from the lessee, who can commit no more; its last frame stays. */
   withdraw(held: Held): void {
-    held.card.revokeLease(held.lessee);
+    held.card.lessor.revoke(held.lessee);
     this.forgetProcess(held);
   }
 

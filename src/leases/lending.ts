@@ -128,7 +128,7 @@ async function light(card: Card, outputs: readonly Output[]): Promise<void> {
 
 /** Throws a LeaseError; master comes back, what is a lease itself stays one. */
 function mayLease(card: Card): void {
-  const reason = card.notLeasable();
+  const reason = card.lessor.refusal();
   if (reason !== null) throw new LeaseError('Unavailable', reason, card.paused !== null);
 }
 
@@ -139,7 +139,7 @@ export function createLease(
 ): { lessee: number; fd: Fd } {
   mayLease(card);
   try {
-    return card.createLease([...connectors, ...crtcs, ...planes]);
+    return card.lessor.create([...connectors, ...crtcs, ...planes]);
   } catch (error) {
     if (!isSystemError(error)) throw error;
     throw new LeaseError('Unavailable', `the kernel refused the lease: ${error.message}`);

@@ -66,8 +66,10 @@ export class Mastery {
   /** The seat manager says that it has given master back, which need not have worked. */
   enabled(): void {
     if (this.card.paused === null) return;
-    this.card.pause('the session is active, but another program is DRM master');
     this.waitMs = SHORTEST_MS;
+    // What is under way found out by itself.
+    if (this.busy) return;
+    this.card.pause('the session is active, but another program is DRM master');
     void this.look();
   }
 
