@@ -194,6 +194,7 @@ void init_kms_device(Napi::Env env, Napi::Object exports) {
                                            D::define<&D::framebuffer>("framebuffer"),
                                            D::define<&D::get_sequence>("getSequence"),
                                            D::define<&D::queue_sequence>("queueSequence"),
+                                           D::define<&D::framebuffers_of>("framebuffersOf"),
                                            D::define<&D::lessees>("lessees"),
                                            D::define<&D::lease>("lease"),
                                            D::define<&D::create_blob>("createBlob"),

@@ -52,6 +52,7 @@ public:
   Napi::Value get_sequence(const Napi::CallbackInfo& info);
   Napi::Value queue_sequence(const Napi::CallbackInfo& info);
   Napi::Value gem_handles(const Napi::CallbackInfo& info);
+  Napi::Value framebuffers_of(const Napi::CallbackInfo& info);
   Napi::Value lessees(const Napi::CallbackInfo& info);
   Napi::Value lease(const Napi::CallbackInfo& info);
 

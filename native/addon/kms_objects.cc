@@ -91,6 +91,11 @@ Napi::Value KmsDevice::gem_handles(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(device()->gem().live()));
 }
 
+Napi::Value KmsDevice::framebuffers_of(const Napi::CallbackInfo& info) {
+  (void)device(); // throws when closed
+  return numbers(info.Env(), kms::get_resources(borrow_fd(info[0], "file")).framebuffers);
+}
+
 Napi::Value KmsDevice::lessees(const Napi::CallbackInfo& info) {
   return numbers(info.Env(), kms::list_lessees(fd()));
 }

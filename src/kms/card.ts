@@ -47,6 +47,8 @@ export interface CardEvents {
   /** The guest whose stream this is, or null when it has left. */
   guestOf(stream: number): Guest | null;
   gone(card: Card): void;
+  /** Framebuffers that lessees have made, or have left on the screen. */
+  lesseesFramebuffers(card: Card): ReadonlySet<number>;
   /** DRM master is lost, or about to be: leases are suspended. */
   paused(card: Card): void;
   /** Everything is on the screen again, leases too. */
@@ -84,6 +86,7 @@ export class Card {
     this.lighting = new Lighting(this);
     this.lessor = new Lessor(this);
     this.suspension = new Suspension(this, this.lighting, {
+      lesseesFramebuffers: () => events.lesseesFramebuffers(this),
       paused: () => {
         events.paused(this);
         events.changed();

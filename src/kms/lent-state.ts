@@ -75,15 +75,15 @@ export interface Restoration {
   blobs: KernelBlob[];
 }
 
-/** Null where nothing is to be done: all is as it was noted. */
-export function restoration(card: Card, { output, noted }: LentState): Restoration | null {
-  const now = new Map<string, Noted>();
-  for (const object of new Set(noted.map((one) => one.object)))
-    for (const one of note(card, object)) now.set(`${one.object}.${one.property}`, one);
-  const differs = noted.some((one) => !same(one, now.get(`${one.object}.${one.property}`)));
-  if (!differs) return null;
+/** Null where nothing is to be done. Of `only` that object; without, of all. */
+export function restoration(card: Card, { output, noted }: LentState, only?: number): Restoration | null {
+  const wanted = only === undefined ? noted : noted.filter(({ object }) => object === only);
+  const objects = new Set(wanted.map(({ object }) => object));
+  const current = [...objects].flatMap((object) => note(card, object));
+  const now = new Map(current.map((one) => [`${one.object}.${one.property}`, one]));
+  if (wanted.every((one) => same(one, now.get(`${one.object}.${one.property}`)))) return null;
   const blobs: KernelBlob[] = [];
-  const properties = noted.map(({ object, property, value, bytes }): PropertyValue => {
+  const properties = wanted.map(({ object, property, value, bytes }): PropertyValue => {
     if (bytes === null) return [object, property, value];
     const blob = card.device.modeBlob(bytes);
     blobs.push(blob);
@@ -99,16 +99,27 @@ function same(noted: Noted, now: Noted | undefined): boolean {
   return Buffer.compare(noted.bytes, now.bytes) === 0;
 }
 
-/** Whether the framebuffers that it showed are all there still. */
-export function pictureIsThere(card: Card, { noted }: LentState): boolean {
-  try {
-    for (const { name, value } of noted) {
-      if (name !== 'FB_ID' || value === 0n) continue;
-      for (const { fd } of card.device.native.framebuffer(Number(value)).planes) fd?.close();
-    }
-    return true;
-  } catch (error) {
-    if (isSystemError(error)) return false;
-    throw error;
-  }
+/** Whether a lessee that got its lease back before the daemon came to it has shown something of its own. */
+export function wasFaster(card: Card, { output }: LentState, theirs: ReadonlySet<number>): boolean {
+  const { lent } = output;
+  if (lent === null) return false;
+  const shown = framebuffers(lentObjects(output, lent).flatMap((object) => note(card, object)));
+  return shown.length > 0 && shown.every((one) => theirs.has(one));
+}
+
+/**
+ * Whether all that was shown was of its lessee's making (`theirs` are the framebuffers of lessees now), or what it got the output
+ * with. The kernel gives the number of one that is gone to another, of whoever.
+ */
+export function isTheirs({ output, noted }: LentState, theirs: ReadonlySet<number>): boolean {
+  const granted = output.lent?.lit.idle.framebuffer;
+  return noted.length > 0 && framebuffers(noted).every((one) => one === granted || theirs.has(one));
+}
+
+export function isDark({ noted }: LentState): boolean {
+  return framebuffers(noted).length === 0;
+}
+
+function framebuffers(noted: readonly Noted[]): number[] {
+  return noted.flatMap(({ name, value }) => (name === 'FB_ID' && value !== 0n ? [Number(value)] : []));
 }

@@ -2,12 +2,14 @@
 import { isSystemError } from '../native/base.js';
 import type { Card } from './card.js';
 import type { PropertyValue } from './device.js';
-import { type LentState, pictureIsThere, type Restoration, restoration } from './lent-state.js';
+import { isTheirs, type LentState, type Restoration, restoration, wasFaster } from './lent-state.js';
 import { asLit, asTarget, type Lighting } from './lighting.js';
 import { modesetProperties } from './modeset.js';
 import type { Lit, Output } from './output.js';
 
 export class Retake {
+  private theirs: ReadonlySet<number> = new Set();
+
   constructor(
     private readonly card: Card,
     private readonly lighting: Lighting,
@@ -15,12 +17,16 @@ export class Retake {
 
   /**
    * After another master: puts everything back in one commit where that works, else one output after the other. What
-   * lessees had is brought back as `states` say. False: there is no master.
+   * lessees had is brought back as `states` say, of which `theirs` are the framebuffers. False: there is no master.
    */
-  async everything(states: readonly LentState[]): Promise<boolean> {
+  async everything(states: readonly LentState[], theirs: ReadonlySet<number>): Promise<boolean> {
     const outputs = [...this.card.outputs.values()];
     const lit = outputs.flatMap((output) => (output.lit === null ? [] : [{ output, lit: output.lit }]));
-    const lent = states.filter(({ output }) => output.lent !== null);
+    const noted = new Map(states.map((state) => [state.output, state]));
+    const lent = outputs
+      .filter((output) => output.lent !== null)
+      .map((output) => noted.get(output) ?? { output, noted: [] });
+    this.theirs = theirs;
     if (await this.tryRetake(lit, lent, true)) return true;
     await this.tryRetake([], [], true);
     for (const one of lit) {
@@ -41,10 +47,7 @@ export class Retake {
     all: boolean,
   ): Promise<boolean> {
     const { card } = this;
-    const restorations = lent.flatMap((state): Restoration[] => {
-      const one = pictureIsThere(card, state) ? restoration(card, state) : this.asGranted(state.output);
-      return one === null ? [] : [one];
-    });
+    const restorations = lent.flatMap((state) => this.restorationOf(state) ?? []);
     try {
       const lentCrtcs = new Set([...card.outputs.values()].map((output) => output.lent?.lit.crtc.id));
       const rest = card.topology.crtcs.filter(({ id }) => !lentCrtcs.has(id)).map(({ id }) => id);
@@ -63,6 +66,14 @@ export class Retake {
     } finally {
       for (const { blobs } of restorations) for (const blob of blobs) blob.destroy();
     }
+  }
+
+  /** What a lessee has set already is left alone, but for the writeback connector, which is not its own. */
+  private restorationOf(state: LentState): Restoration | null {
+    const { card } = this;
+    if (wasFaster(card, state, this.theirs))
+      return restoration(card, state, state.output.lent?.lit.writeback?.id ?? 0);
+    return isTheirs(state, this.theirs) ? restoration(card, state) : this.asGranted(state.output);
   }
 
   /** A lent output as its lessee got it: its picture is gone. */

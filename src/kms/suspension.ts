@@ -2,7 +2,7 @@
 import { isSystemError } from '../native/base.js';
 import type { Mastered } from '../session/mastery.js';
 import type { Card } from './card.js';
-import { type LentState, noteLent } from './lent-state.js';
+import { isDark, isTheirs, type LentState, noteLent } from './lent-state.js';
 import type { Lighting } from './lighting.js';
 import { Retake } from './retake.js';
 
@@ -10,6 +10,8 @@ import { Retake } from './retake.js';
 const PAUSE_MS = 1000;
 
 export interface SuspensionEvents {
+  /** Framebuffers that lessees have made, or have left on the screen. */
+  lesseesFramebuffers(): ReadonlySet<number>;
   /** DRM master is lost, or about to be. */
   paused(): void;
   /** Everything is on the screen again. */
@@ -46,12 +48,22 @@ export class Suspension implements Mastered {
     this.card.device.setMaster();
   }
 
-  /** Notes what lessees show, to be brought back by `resume`; nothing where another is master by now. */
+  /**
+   * Notes what lessees show, to be brought back by `resume`. Seat managers tell that the session is inactive when master is gone
+   * already, and the kernel's console draws as soon as it is: what is not a lessee's then, counts as it was noted before.
+   */
   remember(): void {
     if (this.reason !== null) return;
     const states = noteLent(this.card);
-    // What was read may be another's already, where nobody warned.
-    if (this.card.source.told || this.isMaster()) this.lentStates = states;
+    if (this.isMaster()) {
+      this.lentStates = states;
+      return;
+    }
+    const theirs = this.events.lesseesFramebuffers();
+    const former = new Map(this.lentStates.map((state) => [state.output, state]));
+    this.lentStates = states.flatMap((state) =>
+      isTheirs(state, theirs) && !isDark(state) ? [state] : (former.get(state.output) ?? []),
+    );
   }
 
   pause(reason: string): void {
@@ -81,7 +93,7 @@ export class Suspension implements Mastered {
     try {
       card.lessor.revokeWaiting();
       card.topology = card.device.readTopology();
-      const taken = await this.retake.everything(this.lentStates);
+      const taken = await this.retake.everything(this.lentStates, this.events.lesseesFramebuffers());
       // It may have gone again in the meantime.
       if (!taken || !this.isMaster() || this.reason !== reason) return false;
       this.reason = null;

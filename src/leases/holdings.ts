@@ -1,6 +1,7 @@
 /** Leases that are out: how they are made, handed on, withdrawn and given back. Knows nothing of who asks and who waits. */
 import type { LeaseDocument } from '../api/documents.js';
 import type { LeaseConfig } from '../config/config.js';
+import type { Card } from '../kms/card.js';
 import { type Fd, isSystemError } from '../native/base.js';
 import { openProcess, ProcessWatch } from '../native/process.js';
 import type { Log } from '../service/log.js';
@@ -41,6 +42,14 @@ export class Holdings {
   audit(lease: string, who: Lessee | null, result: string, more: object = {}): void {
     const { pid = null, uid = null, gid = null } = who ?? {};
     this.logs.audit('lease', { lease, pid, uid, gid, result, ...more });
+  }
+
+  /** Framebuffers of the card's lessees, and of those before them whose last frame is still to be seen. */
+  framebuffers(card: Card): Set<number> {
+    const files = this.list()
+      .filter((held) => held.card === card)
+      .flatMap(({ fd, remains }) => [fd, ...(remains?.files ?? [])]);
+    return new Set(files.flatMap((file) => card.device.native.framebuffersOf(file)));
   }
 
   /** From here on it is somebody's. Throws a LeaseError; nothing is left of the lease then. */

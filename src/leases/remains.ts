@@ -44,6 +44,11 @@ export class Remains {
     }
   }
 
+  /** Open until all that is shown is the successor's. */
+  get files(): readonly Fd[] {
+    return this.fds;
+  }
+
   /** Hands over what is still on the screen; nothing is watched any more. */
   release(): Fd[] {
     if (this.timer !== null) clearTimeout(this.timer);

@@ -227,6 +227,11 @@ export interface KmsDevice extends KmsObjects {
    * this is a lease itself; EACCES: not master. The descriptor can be passed on or adopted.
    */
   createLease(objects: readonly number[]): { lessee: number; fd: Fd };
+  /**
+   * Framebuffers that were made through another open file of this card, a lease's for example. The file is borrowed, and nothing
+   * about it changes (drm_mode_getresources).
+   */
+  framebuffersOf(file: Fd): number[];
   /** ENOENT: the lessee has closed it already. */
   revokeLease(lessee: number): void;
   /** Closes the buffer handles that a former process has left in an adopted file. Before any of this process are made. */

@@ -210,6 +210,7 @@ export class Daemon {
           this.wayland.cardGone(card);
           void this.leases.cardGone(card);
         },
+        lesseesFramebuffers: () => this.leases.holdings.framebuffers(card),
         paused: () => this.leases.suspended(card, true),
         resumed: () => this.leases.suspended(card, false),
       },

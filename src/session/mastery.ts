@@ -54,7 +54,7 @@ export class Mastery {
     if (this.timer !== null) clearTimeout(this.timer);
   }
 
-  /** The seat manager takes master away, or has. Nothing is committed from its return on. */
+  /** The seat manager has taken master away. Nothing is committed from its return on. */
   disabled(): void {
     this.card.remember();
     this.card.pause('the session is not active');

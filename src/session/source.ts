@@ -15,7 +15,7 @@ export interface MasterSource {
   readonly detail: string;
   /** The open file is the daemon's own, so that SET_MASTER may be tried on it. */
   readonly own: boolean;
-  /** Somebody says so before another can be master (`Mastery.disabled`), and when it is back. */
+  /** A seat manager says when it has gone (`Mastery.disabled`) and when it is back. */
   readonly told: boolean;
   /** To be called when the card's device is closed. */
   close(): void;
