@@ -11,3 +11,9 @@ export function requestOf(data: Uint8Array): number | null {
   if (data.length !== REQUEST_BYTES) return null;
   return new DataView(data.buffer, data.byteOffset).getInt32(0, LITTLE_ENDIAN);
 }
+
+export function requestBytes(request: typeof GET_LEASE | typeof RELEASE_LEASE): Uint8Array {
+  const data = new Uint8Array(REQUEST_BYTES);
+  new DataView(data.buffer).setInt32(0, request, LITTLE_ENDIAN);
+  return data;
+}

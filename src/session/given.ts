@@ -1,15 +1,12 @@
 /** Cards that somebody else opened: descriptors that were passed, and leases of another lease manager. */
-import { endianness } from 'node:os';
 import { adoptCardDevice } from '../kms/drm-device.js';
+import { GET_LEASE, RELEASE_LEASE, requestBytes } from '../leases/dlm-wire.js';
 import { Fd, isSystemError } from '../native/base.js';
 import { SeqPacket } from '../native/seqpacket.js';
 import type { Logger } from '../service/log.js';
 import { type OpenedCard, SessionError } from './source.js';
 
 const DLM_DIRECTORY = '/var/run/drm-lease-manager';
-/** As the C enumeration on the wire, in the machine's byte order (src/leases/dlm.ts). */
-const GET_LEASE = 0;
-const RELEASE_LEASE = 1;
 
 /** Takes over a descriptor that this process was started with. Throws a SessionError. */
 export function adoptDescriptor(number: number): OpenedCard {
@@ -48,7 +45,7 @@ export async function takeDlmLease(name: string, ended: () => void, log: Logger)
     connection.onClose = ended;
     const close = () => {
       if (connection.closed) return;
-      send(connection, RELEASE_LEASE);
+      send(connection, requestBytes(RELEASE_LEASE));
       connection.close();
     };
     return { device, source: { kind: 'lease', detail: path, own: false, told: false, close } };
@@ -75,14 +72,11 @@ function granted(connection: SeqPacket, refuse: (why: string) => SessionError): 
       for (const one of fds) one.close();
       reject(refuse(`an answer with ${fds.length} descriptors, where one is expected`));
     };
-    send(connection, GET_LEASE);
+    send(connection, requestBytes(GET_LEASE));
   });
 }
 
-function send(connection: SeqPacket, request: number): void {
-  const bytes = Buffer.alloc(4);
-  if (endianness() === 'LE') bytes.writeInt32LE(request);
-  else bytes.writeInt32BE(request);
+function send(connection: SeqPacket, bytes: Uint8Array): void {
   try {
     connection.send(bytes);
   } catch (error) {
