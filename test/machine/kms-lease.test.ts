@@ -51,6 +51,7 @@ test('leases that cannot be are refused', () => {
     CREATE,
     /^objects/,
   );
+  refused(() => device.createLease([...objects, out.plane.id]), 'ENOSPC', CREATE, /^objects/); // twice
   const { fd } = device.createLease(objects);
   refused(() => device.createLease(objects), 'EBUSY', CREATE, /^objects/);
   fd.close();
@@ -83,5 +84,22 @@ test('a lease sleeps while its lessor is not master', () => {
   refused(() => device.createLease(objects), 'EACCES', CREATE, /^objects/);
   device.setMaster();
   assert.equal(lease.isMaster(), true);
+  lease.close();
+});
+
+test('a second master leases what the first has leased, while it is master', () => {
+  const { device } = rig;
+  const lease = KmsDevice.adopt(device.createLease(objects).fd);
+  const second = KmsDevice.open(device.path);
+  refused(() => second.createLease(objects), 'EACCES', CREATE, /^objects/);
+  device.dropMaster();
+  second.setMaster();
+  const other = KmsDevice.adopt(second.createLease(objects).fd);
+  assert.deepEqual([lease.isMaster(), other.isMaster()], [false, true]);
+  second.close(); // which drops master
+  assert.equal(other.isMaster(), false);
+  device.setMaster();
+  assert.deepEqual([lease.isMaster(), other.isMaster()], [true, false]);
+  other.close();
   lease.close();
 });
