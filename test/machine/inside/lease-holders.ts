@@ -12,6 +12,10 @@ const MANAGER = { path: '/org/scanoutd1', interface: 'org.scanoutd1.Manager' } a
 const SIGNALS = ['LeaseNotice', 'LeaseEnded', 'LeaseSuspended', 'LeaseResumed'] as const;
 const PATIENCE_MS = 30_000;
 
+function close(lessee: Lessee | null | undefined): void {
+  if (lessee?.device.closed === false) lessee.device.close();
+}
+
 /** A display server on the bus: a lease by a call, its end by a signal. */
 export class Holder {
   /** What it was told: the signal's name and its arguments. */
@@ -91,7 +95,7 @@ export class Holder {
   /** As at a crash. */
   vanish(): void {
     this.bus.close();
-    this.got?.lessee.device.close();
+    close(this.got?.lessee);
   }
 }
 
@@ -127,7 +131,7 @@ export class DlmClient {
   /** As at a crash. */
   vanish(): void {
     this.socket.close();
-    this.lessee?.device.close();
+    close(this.lessee);
   }
 
   release(): void {
