@@ -29,13 +29,13 @@ export async function takeScreenshot(
       return { png, document: describe(output, width, height, 'writeback', frames, nameOf) };
     } catch (error) {
       if (!isSystemError(error)) throw error;
+      if (output.lent !== null) throw new Error(`${leased(output)} cannot be read back: ${error.message}`);
       output.card.log.warn({ output: output.name, err: error }, 'writeback failed: composing instead');
     } finally {
       target.destroy();
     }
   }
-  if (output.lent !== null)
-    throw new Error(`output ${output.name} is ${output.reason}, and its card writes nothing back`);
+  if (output.lent !== null) throw new Error(`${leased(output)} its card writes nothing back`);
   const { layers, frames, owned } = await output.pictureLayers();
   try {
     const png = await composePicture({ width, height, layers, text });
@@ -44,6 +44,9 @@ export async function takeScreenshot(
     for (const fd of owned) fd.close();
   }
 }
+
+/** What its planes show is known to its lessee alone. */
+const leased = ({ name, reason }: Output) => `output ${name} is ${reason}, and`;
 
 /** One capture at a time a card: another one waits for its turn. */
 const turns = new WeakMap<Card, Promise<unknown>>();

@@ -289,6 +289,8 @@ test('page-flip-, setcrtc-, cursor-implicit-plane: calls that name no plane have
   const calls = [pageFlip(crtc, blue), setCursor(crtc, CURSOR, pointer.buffer.handle)];
   assert.deepEqual(perform(device, calls), ['done', 'done']);
   assert.equal(await crcOf(crtc), blueCrc);
+  // SETCRTC takes all connectors off that it does not name, the one that writes back too, until the lease is over.
+  await assert.rejects(daemon.screenshot(desk), /leased as desk, and cannot be read back: .*EINVAL/);
   await holder.release('desk');
   await untilOver('desk', desk);
   assert.deepEqual((await daemon.screenshot(desk)).data, before.data, 'the idle picture, written back');
