@@ -36,6 +36,9 @@ export class Lending {
         `${stranger.name} is on ${stranger.card.path}, not on ${card.path}`,
       );
     }
+    const twice = outputs.find((output, i) => outputs.indexOf(output) !== i);
+    if (twice !== undefined)
+      throw new LeaseError('Unavailable', `lease ${settings.name} names output ${twice.name} twice`);
     mayLease(card);
     try {
       await light(card, outputs);
