@@ -228,8 +228,8 @@ TEST(vfio_takes_a_known_id_with_another_layout_for_another_buffer) {
 
 TEST(vfio_moves_the_cursor_without_a_new_buffer) {
   One o;
-  o.driver.show(guests::vfio_primary, picture(1));
   o.add(0, 0, picture(1), 1000); // 64 pixels wide, in the middle of 256
+  o.driver.show(guests::vfio_primary, picture(1));
   REQUIRE(o.shows(primary_plane, 1000));
   o.add(1, 5, picture(9), 1005);
   std::atomic<uint64_t> x{0};
