@@ -15,6 +15,7 @@ import { GuestProcess } from './inside/guest-process.js';
 import { DlmClient, Holder } from './inside/lease-holders.js';
 import { plainPicture } from './inside/lessee.js';
 import { assertSeen } from './inside/seen.js';
+import { SwitchOffs } from './inside/switch-offs.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const HERE = new URL('.', import.meta.url).pathname;
@@ -23,6 +24,7 @@ const LESSEE = ['setpriv', '--pdeathsig', 'KILL', process.execPath, `${HERE}insi
 const [RED, GREEN, BLUE] = [0xff0000, 0x00ff00, 0x0000ff];
 /** Of the output of the lease `desk`, by its place on the card. */
 const DESK_CRTC = 1;
+const DESK_CONNECTOR = 1;
 const LATE_CONNECTOR = 3;
 const dlm = mkdtempSync(join(tmpdir(), 'dlm-'));
 let card: VkmsDevice;
@@ -76,6 +78,7 @@ test('a lease is handed on with a picture at every vblank', async () => {
   const first = await Holder.take(daemon, 'desk');
   first.lessee.show(RED);
   await assertSeen(daemon, desk, plainPicture(RED), 'the first');
+  const offs = SwitchOffs.start();
   const crcs = await CrcStream.start(card.index, DESK_CRTC);
   const second = await Holder.ask(daemon, 'desk', { wait: true });
   await untilWaiting('desk', 1);
@@ -107,13 +110,22 @@ test('a lease is handed on with a picture at every vblank', async () => {
   third.lessee.show(BLUE);
   await crcs.more(5);
   const seen = await crcs.stop();
-  const gaps = seen.filter(({ frame }, i) => i > 0 && frame !== (seen[i - 1]?.frame ?? 0) + 1);
-  assert.deepEqual(gaps, []);
+  // Each vblank that there was has a CRC: an emulated machine comes too late for some, which are none then.
+  assert.equal(offs.count, 0, 'the CRTC was on all the time');
   assert.equal(new Set(changes(seen)).size, 3);
   assert.equal(changes(seen).length, 3, 'each picture came once, and nothing between');
   await assertSeen(daemon, desk, plainPicture(BLUE), 'the third');
   await third.release('desk');
   await untilFree('desk');
+  const lit = (is: boolean) =>
+    daemon.until(`lit: ${is}`, ({ outputs }) => outputs.some((one) => one.name === desk && one.lit === is));
+  await lit(true);
+  card.setConnector(DESK_CONNECTOR, 'disconnected');
+  await lit(false);
+  await daemon.until('a count of what is switched off', () => offs.count === 1);
+  offs.stop();
+  card.setConnector(DESK_CONNECTOR, 'connected');
+  await lit(true);
 });
 
 test('as many wait as may, in their order, and who gives up or goes waits no longer', async () => {
