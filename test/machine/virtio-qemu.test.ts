@@ -110,13 +110,8 @@ test('a picture that is smaller than its output stands in the middle', async () 
       await qemu.event('buffers');
       qemu.send('f');
       await qemu.event('flip', { frame: 0 });
-      const { data } = await daemon.screenshot(outputs[0] ?? '');
-      const expected = pattern(320, 200, 0);
-      for (let row = 0; row < 200; row++) {
-        const at = ((140 + row) * SIZE.width + 160) * 3;
-        const wanted = expected.data.subarray(row * 320 * 3, (row + 1) * 320 * 3);
-        assert.ok(Buffer.from(data.subarray(at, at + 320 * 3)).equals(Buffer.from(wanted)), `row ${row}`);
-      }
+      // Where the display takes too long, the guest is told of a flip before it is seen.
+      await assertSeen(daemon, outputs[0] ?? '', pattern(320, 200, 0), 'the picture', { x: 160, y: 140 });
     });
   });
 });
