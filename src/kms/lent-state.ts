@@ -70,26 +70,30 @@ function note({ device }: Card, object: number): Noted[] {
 
 /** What brings a noted state back. `blobs` are to be destroyed when it was committed. */
 export interface Restoration {
-  output: Output;
   properties: PropertyValue[];
   blobs: KernelBlob[];
 }
 
-/** Null where nothing is to be done. Of `only` that object; without, of all. */
-export function restoration(card: Card, { output, noted }: LentState, only?: number): Restoration | null {
+/** Null where nothing is to be done. Of `only` that object; without, of all. Throws a SystemError; no blob is left then. */
+export function restoration(card: Card, { noted }: LentState, only?: number): Restoration | null {
   const wanted = only === undefined ? noted : noted.filter(({ object }) => object === only);
   const objects = new Set(wanted.map(({ object }) => object));
   const current = [...objects].flatMap((object) => note(card, object));
   const now = new Map(current.map((one) => [`${one.object}.${one.property}`, one]));
   if (wanted.every((one) => same(one, now.get(`${one.object}.${one.property}`)))) return null;
   const blobs: KernelBlob[] = [];
-  const properties = wanted.map(({ object, property, value, bytes }): PropertyValue => {
-    if (bytes === null) return [object, property, value];
-    const blob = card.device.modeBlob(bytes);
-    blobs.push(blob);
-    return [object, property, blob.id];
-  });
-  return { output, properties, blobs };
+  try {
+    const properties = wanted.map(({ object, property, value, bytes }): PropertyValue => {
+      if (bytes === null) return [object, property, value];
+      const blob = card.device.modeBlob(bytes);
+      blobs.push(blob);
+      return [object, property, blob.id];
+    });
+    return { properties, blobs };
+  } catch (error) {
+    for (const blob of blobs) blob.destroy();
+    throw error;
+  }
 }
 
 function same(noted: Noted, now: Noted | undefined): boolean {

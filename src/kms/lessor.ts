@@ -5,7 +5,8 @@ import type { Card } from './card.js';
 export class Lessor {
   /** Lessees that the kernel would not let go without DRM master. */
   private revocations: number[] = [];
-  private sublease: string | null | undefined;
+  /** Null until it is known. */
+  private sublease: { reason: string | null } | null = null;
 
   constructor(private readonly card: Card) {}
 
@@ -13,21 +14,23 @@ export class Lessor {
   refusal(): string | null {
     const { path, paused } = this.card;
     if (paused !== null) return `${path}: not DRM master: ${paused}`;
-    if (this.sublease === undefined) this.sublease = this.findSublease();
-    return this.sublease;
+    this.sublease ??= this.findSublease();
+    return this.sublease?.reason ?? null;
   }
 
-  /** The kernel leases nothing that is leased already. It says so at a lease of nothing, too. */
-  private findSublease(): string | null {
+  /** The kernel leases nothing that is leased already. It says so at a lease of nothing, too. Null: it cannot be told now. */
+  private findSublease(): { reason: string | null } | null {
     const { path, source, device } = this.card;
     const reason = `${path} is itself a lease, of which nothing can be leased further`;
-    if (source.kind === 'lease') return reason;
-    if (source.kind !== 'fd') return null;
+    if (source.kind === 'lease') return { reason };
+    if (source.kind !== 'fd') return { reason: null };
     try {
       device.native.createLease([]).fd.close();
-      return null;
+      return { reason: null };
     } catch (error) {
-      if (isSystemError(error, 'EINVAL')) return reason;
+      if (isSystemError(error, 'EINVAL')) return { reason };
+      // Such as EACCES, where master has just gone: the lease that is asked for is refused with it.
+      if (isSystemError(error)) return null;
       throw error;
     }
   }

@@ -8,8 +8,6 @@ import { modesetProperties } from './modeset.js';
 import type { Lit, Output } from './output.js';
 
 export class Retake {
-  private theirs: ReadonlySet<number> = new Set();
-
   constructor(
     private readonly card: Card,
     private readonly lighting: Lighting,
@@ -26,17 +24,16 @@ export class Retake {
     const lent = outputs
       .filter((output) => output.lent !== null)
       .map((output) => noted.get(output) ?? { output, noted: [] });
-    this.theirs = theirs;
-    if (await this.tryRetake(lit, lent, true)) return true;
-    await this.tryRetake([], [], true);
+    if (await this.tryRetake(lit, lent, theirs, true)) return true;
+    await this.tryRetake([], [], theirs, true);
     for (const one of lit) {
-      if (await this.tryRetake([one], [], false)) continue;
+      if (await this.tryRetake([one], [], theirs, false)) continue;
       if (!this.card.device.isMaster()) return false;
       one.output.reason = 'mode set after a pause refused';
       await one.output.darken();
       this.lighting.discard(one.lit);
     }
-    for (const one of lent) await this.tryRetake([], [one], false);
+    for (const one of lent) await this.tryRetake([], [one], theirs, false);
     return this.card.device.isMaster();
   }
 
@@ -44,11 +41,16 @@ export class Retake {
   private async tryRetake(
     lit: readonly { output: Output; lit: Lit }[],
     lent: readonly LentState[],
+    theirs: ReadonlySet<number>,
     all: boolean,
   ): Promise<boolean> {
     const { card } = this;
-    const restorations = lent.flatMap((state) => this.restorationOf(state) ?? []);
+    const restorations: Restoration[] = [];
     try {
+      for (const state of lent) {
+        const one = this.restorationOf(state, theirs);
+        if (one !== null) restorations.push(one);
+      }
       const lentCrtcs = new Set([...card.outputs.values()].map((output) => output.lent?.lit.crtc.id));
       const rest = card.topology.crtcs.filter(({ id }) => !lentCrtcs.has(id)).map(({ id }) => id);
       const crtcs = new Set(all ? rest : lit.map((one) => one.lit.crtc.id));
@@ -69,11 +71,11 @@ export class Retake {
   }
 
   /** What a lessee has set already is left alone, but for the writeback connector, which is not its own. */
-  private restorationOf(state: LentState): Restoration | null {
+  private restorationOf(state: LentState, theirs: ReadonlySet<number>): Restoration | null {
     const { card } = this;
-    if (wasFaster(card, state, this.theirs))
+    if (wasFaster(card, state, theirs))
       return restoration(card, state, state.output.lent?.lit.writeback?.id ?? 0);
-    return isTheirs(state, this.theirs) ? restoration(card, state) : this.asGranted(state.output);
+    return isTheirs(state, theirs) ? restoration(card, state) : this.asGranted(state.output);
   }
 
   /** A lent output as its lessee got it: its picture is gone. */
@@ -85,7 +87,7 @@ export class Retake {
     const elsewhere = new Set(others.flatMap((one) => [...one.usedPlanes()]));
     const lit = asLit({ output, lit: lent.lit });
     const properties = modesetProperties(topology, new Set([lit.crtc.id]), [lit], elsewhere);
-    return { output, properties, blobs: [] };
+    return { properties, blobs: [] };
   }
 
   /** What another master has put on CRTCs that are lent: connectors and planes that are not leased with them. */

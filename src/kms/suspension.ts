@@ -59,11 +59,17 @@ export class Suspension implements Mastered {
       this.lentStates = states;
       return;
     }
-    const theirs = this.events.lesseesFramebuffers();
     const former = new Map(this.lentStates.map((state) => [state.output, state]));
-    this.lentStates = states.flatMap((state) =>
-      isTheirs(state, theirs) && !isDark(state) ? [state] : (former.get(state.output) ?? []),
-    );
+    try {
+      const theirs = this.events.lesseesFramebuffers();
+      this.lentStates = states.flatMap((state) =>
+        isTheirs(state, theirs) && !isDark(state) ? [state] : (former.get(state.output) ?? []),
+      );
+    } catch (error) {
+      // Whoever asks is about to pause, which has to be done all the same.
+      if (!isSystemError(error)) throw error;
+      this.card.log.warn({ card: this.path, err: error }, 'framebuffers of lessees cannot be read');
+    }
   }
 
   pause(reason: string): void {

@@ -10,7 +10,9 @@ import {
   restoration,
   wasFaster,
 } from '../../src/kms/lent-state.js';
+import type { Lighting } from '../../src/kms/lighting.js';
 import type { Output } from '../../src/kms/output.js';
+import { Suspension } from '../../src/kms/suspension.js';
 
 const [CRTC, CONNECTOR, WRITEBACK, PLANE] = [10, 20, 21, 30];
 const [GRANTED, LESSEES, STRANGERS] = [100, 101, 102];
@@ -27,6 +29,8 @@ class PlayedCard {
   ]);
   readonly blobs = new Map([[7n, Buffer.from('640x480')]]);
   readonly warnings: unknown[] = [];
+  master = true;
+  makeBlob = () => ({ id: 1000, destroy: () => {} });
   readonly output = {
     name: 'A',
     connector: { id: CONNECTOR },
@@ -37,6 +41,8 @@ class PlayedCard {
     },
   } as unknown as Output;
   readonly card = {
+    path: '/dev/dri/card0',
+    engine: { pause: () => true },
     outputs: new Map([['A', this.output]]),
     log: { warn: (about: unknown) => this.warnings.push(about) },
     device: {
@@ -44,7 +50,8 @@ class PlayedCard {
         properties: (object: number) => this.properties(object),
         readBlob: (id: number) => this.blobs.get(BigInt(id)),
       },
-      modeBlob: (bytes: Uint8Array) => ({ id: 1000, bytes, destroy: () => {} }),
+      modeBlob: () => this.makeBlob(),
+      isMaster: () => this.master,
     },
   } as unknown as Card;
 
@@ -151,6 +158,44 @@ test('a lessee was faster when it shows something of its own by now; the picture
     played.set(PLANE, { FB_ID: BigInt(framebuffer) });
     assert.equal(wasFaster(played.card, state, theirs), false);
   }
+});
+
+test('where the framebuffers of lessees cannot be read, the pause comes all the same', () => {
+  const played = new PlayedCard();
+  const suspension = new Suspension(played.card, {} as Lighting, {
+    lesseesFramebuffers: () => {
+      throw Object.assign(new Error('ENODEV'), {
+        code: 'ENODEV',
+        errno: 19,
+        op: 'DRM_IOCTL_MODE_GETRESOURCES',
+      });
+    },
+    paused: () => {},
+    resumed: () => {},
+  });
+  played.master = false;
+  suspension.remember();
+  suspension.pause('gone');
+  assert.equal(suspension.paused, 'gone');
+  assert.equal(played.warnings.length, 2);
+});
+
+test('a blob that cannot be made leaves no other behind', () => {
+  const played = new PlayedCard();
+  const made: { destroyed: boolean }[] = [];
+  played.makeBlob = () => {
+    if (made.length === 1) throw new Error('ENOMEM');
+    const blob = { destroyed: false };
+    made.push(blob);
+    return { id: 1000, destroy: () => Object.assign(blob, { destroyed: true }) };
+  };
+  const state = played.note();
+  const mode = state.noted.find(({ name }) => name === 'MODE_ID');
+  assert.ok(mode !== undefined);
+  state.noted.push(mode);
+  played.set(CRTC, { ACTIVE: 0n });
+  assert.throws(() => restoration(played.card, state), /ENOMEM/);
+  assert.deepEqual(made, [{ destroyed: true }]);
 });
 
 test('what cannot be read is told and left out', () => {
