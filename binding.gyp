@@ -1,7 +1,7 @@
 {
   # A static core without N-API, a thin add-on over it, the C client, and what the tests need.
   "variables": {
-    "pkgs": "libdrm libudev libsystemd libseat pixman-1 libpng wayland-server",
+    "pkgs": "libdrm libudev libsystemd libseat pixman-1 libpng wayland-server libinput libevdev",
     # In a place that compile_commands.json can name, which it cannot of gyp's own.
     "generated": "build/generated",
     "drm_lease_xml": "<!(pkg-config --variable=pkgdatadir wayland-protocols)/staging/drm-lease/drm-lease-v1.xml",
