@@ -21,6 +21,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_guest_client(env, exports);
   init_virtio(env, exports);
   init_wayland(env, exports);
+  init_input(env, exports);
   return exports;
 }
 

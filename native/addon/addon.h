@@ -29,6 +29,8 @@ void init_seqpacket(Napi::Env env, Napi::Object exports);
 void init_guest_client(Napi::Env env, Napi::Object exports);
 void init_virtio(Napi::Env env, Napi::Object exports);
 void init_wayland(Napi::Env env, Napi::Object exports);
+void init_input(Napi::Env env, Napi::Object exports);
+void init_input_descriptions(Napi::Env env, Napi::Object exports);
 
 /// Turns a core exception into a JavaScript Error with `code`, `errno`, `op`, `subject`.
 Napi::Error to_js(Napi::Env env, const std::exception& error);

@@ -22,7 +22,6 @@ class Backlog {
 public:
   static constexpr size_t max_events = 1024;
 
-  /// Whole frames only: pieces are gathered until their SYN_REPORT.
   void push(Class from, std::span<const Event> events, int64_t kernel_ns) noexcept;
   [[nodiscard]] bool empty() const noexcept;
 

@@ -18,6 +18,8 @@ public:
   virtual void leds_set(Sink& sink, uint32_t leds) noexcept = 0;
   /// A frame that had to wait is with the guest now. `kernel_ns`: when the kernel had its events.
   virtual void delivered(Sink& sink, int64_t kernel_ns) noexcept = 0;
+  /// The guest's device starts afresh (a reboot): nothing is pressed there, and no axis is known.
+  virtual void renewed(Sink& sink) noexcept = 0;
   /// The far end is gone or broke the rules; nothing is handed to the sink any more. `error`: a positive
   /// errno or 0. `why` is a literal.
   virtual void ended(Sink& sink, int error, const char* why) noexcept = 0;
@@ -41,16 +43,18 @@ public:
   Sink& operator=(const Sink&) = delete;
   virtual ~Sink() = default;
 
+  /// The owner's own.
+  void* tag = nullptr;
+
   /// Before everything else: registers descriptors. Both outlive the sink's stay. 0 or a positive errno.
   virtual int enter(base::Epoll& epoll, SinkOwner& owner) noexcept = 0;
   /// After everything else. Whoever was pressed has been released by then. Not from within an entry of the
   /// sink's own.
   virtual void leave() noexcept = 0;
 
-  /// One frame of a device of class `from`, or a piece of it (see max_frame). Its last event is SYN_REPORT,
-  /// or more of the same frame follows. Axes are in the ranges of the description that the sink was made
-  /// with; keys are balanced: never pressed twice, never released without having been pressed.
-  /// `kernel_ns`: CLOCK_MONOTONIC.
+  /// One whole frame of a device of class `from`, `max_frame` events at most, the last of which is
+  /// SYN_REPORT. Axes are in the ranges of the description that the sink was made with; keys are balanced:
+  /// never pressed twice, never released without having been pressed. `kernel_ns`: CLOCK_MONOTONIC.
   virtual Delivery frame(Class from, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
 
   /// Frames that wait now, and events that were dropped or merged since the guest was slow. Any thread.

@@ -31,9 +31,9 @@ enum class Class : uint8_t {
 };
 constexpr size_t class_count = 9;
 
-/// Events of one frame at most, its SYN_REPORT included. Longer ones are handed on in pieces, of which only
-/// the last ends with SYN_REPORT.
-constexpr size_t max_frame = 256;
+/// Events of one frame at most, its SYN_REPORT included. The kernel's own are shorter
+/// (input_estimate_events_per_packet); what is longer is cut into several.
+constexpr size_t max_frame = 512;
 /// Contacts of a touch device at most; of others, those beyond are not handed on.
 constexpr int32_t max_slots = 64;
 

@@ -1,0 +1,197 @@
+#include "input/device.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "input/describe.h"
+
+namespace scanout::input {
+
+namespace {
+
+constexpr size_t events_a_read = 64;
+/// So that one device cannot keep the thread from the others.
+constexpr int reads_a_turn = 8;
+
+int64_t time_of(const input_event& event) noexcept {
+  return int64_t{event.input_event_sec} * 1'000'000'000 + int64_t{event.input_event_usec} * 1000;
+}
+
+/// Adds events to a frame of limited length.
+class Changes {
+public:
+  explicit Changes(std::span<Event> events) noexcept : events_(events) {}
+  void add(uint16_t type, size_t code, int32_t value) noexcept {
+    if (count_ < events_.size())
+      events_[count_++] = {.type = type, .code = static_cast<uint16_t>(code), .value = value};
+  }
+  [[nodiscard]] size_t count() const noexcept { return count_; }
+
+private:
+  std::span<Event> events_;
+  size_t count_ = 0;
+};
+
+template <size_t Count>
+void compare(Changes& changes, uint16_t type, const Bits<Count>& before, const Bits<Count>& now) noexcept {
+  for (size_t word = 0; word < before.words.size(); ++word) {
+    for (uint64_t bits = before.words[word] ^ now.words[word]; bits != 0; bits &= bits - 1) {
+      const size_t code = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+      changes.add(type, code, now.test(code) ? 1 : 0);
+    }
+  }
+}
+
+/// EVIOCGMTSLOTS: one axis of all slots.
+struct SlotValues {
+  uint32_t code = 0;
+  std::array<int32_t, max_slots> values{};
+};
+
+} // namespace
+
+// ---- state
+
+size_t RawDevice::RawSource::read_state(std::span<Event> events) noexcept {
+  Changes changes(events);
+  if (Bits<KEY_CNT> now; ioctl(fd_, EVIOCGKEY(sizeof now.words), now.words.data()) >= 0)
+    compare(changes, EV_KEY, down, now);
+  if (Bits<SW_CNT> now; ioctl(fd_, EVIOCGSW(sizeof now.words), now.words.data()) >= 0)
+    compare(changes, EV_SW, switched, now);
+  for (size_t axis = 0; axis < ABS_MT_SLOT; ++axis) {
+    input_absinfo now{};
+    if (!description.absolute.test(axis) || ioctl(fd_, EVIOCGABS(axis), &now) < 0) continue;
+    if (now.value != values[axis]) changes.add(EV_ABS, axis, now.value);
+  }
+  if (slots.empty()) return changes.count();
+  // Contacts end first: another finger in the same slot is another contact.
+  std::array<SlotValues, ABS_MT_TOOL_Y - ABS_MT_TOUCH_MAJOR + 1> all;
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].code = static_cast<uint32_t>(ABS_MT_TOUCH_MAJOR + i);
+    if (!description.absolute.test(all[i].code) || ioctl(fd_, EVIOCGMTSLOTS(sizeof(SlotValues)), &all[i]) < 0)
+      all[i].code = 0;
+  }
+  const SlotValues& tracking = all[ABS_MT_TRACKING_ID - ABS_MT_TOUCH_MAJOR];
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const Slot& before = slots[i];
+    if (tracking.code != 0 && tracking.values[i] != before.tracking) {
+      changes.add(EV_ABS, ABS_MT_SLOT, static_cast<int32_t>(i));
+      if (before.tracking >= 0 && tracking.values[i] >= 0) changes.add(EV_ABS, ABS_MT_TRACKING_ID, -1);
+      changes.add(EV_ABS, ABS_MT_TRACKING_ID, tracking.values[i]);
+    }
+    for (const SlotValues& axis : all) {
+      if (axis.code == 0 || axis.code == ABS_MT_TRACKING_ID) continue;
+      if (axis.values[i] == before.values[axis.code - ABS_MT_TOUCH_MAJOR]) continue;
+      changes.add(EV_ABS, ABS_MT_SLOT, static_cast<int32_t>(i));
+      changes.add(EV_ABS, axis.code, axis.values[i]);
+    }
+  }
+  if (input_absinfo selected{}; ioctl(fd_, EVIOCGABS(ABS_MT_SLOT), &selected) >= 0)
+    changes.add(EV_ABS, ABS_MT_SLOT, selected.value);
+  return changes.count();
+}
+
+void RawDevice::RawSource::set_leds(uint32_t leds) noexcept {
+  std::array<input_event, LED_CNT + 1> events{};
+  size_t count = 0;
+  for (uint16_t led = 0; led < LED_CNT; ++led) {
+    if (!description.leds.test(led)) continue;
+    events[count].type = EV_LED;
+    events[count].code = led;
+    events[count++].value = static_cast<int32_t>(leds >> led & 1);
+  }
+  if (count == 0) return;
+  events[count++].type = EV_SYN;
+  // A device that is gone is told of by its next read.
+  [[maybe_unused]] const ssize_t written = write(fd_, events.data(), count * sizeof events[0]);
+}
+
+// ---- the device
+
+RawDevice::RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options)
+    : Device(id), fd_(std::move(fd)),
+      source_(std::make_unique<RawSource>(id, options.of, describe(fd_.get()), fd_.get())),
+      only_(source_.get()) {
+  const int flags = base::check(fcntl(fd_.get(), F_GETFL), "fcntl(F_GETFL)");
+  base::check(fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl(F_SETFL)");
+  const int clock = CLOCK_MONOTONIC;
+  base::check(ioctl(fd_.get(), EVIOCSCLOCKID, &clock), "EVIOCSCLOCKID");
+  if (options.grab) base::check(ioctl(fd_.get(), EVIOCGRAB, 1), "EVIOCGRAB");
+  // What is pressed already belongs to whoever had the device before: its release must find no press.
+  std::array<Event, max_frame> state;
+  source_->take({state.data(), source_->read_state(state)});
+}
+
+int RawDevice::enter(base::Epoll& epoll, DeviceOwner& owner) noexcept {
+  epoll_ = &epoll;
+  owner_ = &owner;
+  return -epoll.try_add(fd_.get(), EPOLLIN, this);
+}
+
+void RawDevice::leave() noexcept {
+  if (epoll_ == nullptr) return;
+  epoll_->remove(fd_.get());
+  epoll_ = nullptr;
+}
+
+void RawDevice::end(int error) noexcept {
+  leave();
+  owner_->gone(id, error);
+}
+
+[[gnu::hot]] void RawDevice::on_ready(uint32_t) noexcept {
+  std::array<input_event, events_a_read> events;
+  for (int i = 0; i < reads_a_turn && epoll_ != nullptr; ++i) {
+    const ssize_t got = read(fd_.get(), events.data(), sizeof events);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) {
+      end(got == 0 ? ENODEV : errno);
+      return;
+    }
+    const size_t count = static_cast<size_t>(got) / sizeof(input_event);
+    for (size_t at = 0; at < count; ++at)
+      take(events[at]);
+    if (count < events_a_read) return;
+  }
+}
+
+[[gnu::hot]] void RawDevice::take(const input_event& event) noexcept {
+  if (event.type == EV_SYN && event.code == SYN_DROPPED) {
+    dropping_ = true;
+    count_ = 0;
+    owner_->dropped(id);
+    return;
+  }
+  const bool report = event.type == EV_SYN && event.code == SYN_REPORT;
+  if (dropping_) {
+    if (report) resync(time_of(event));
+    return;
+  }
+  frame_[count_++] = {.type = event.type, .code = event.code, .value = event.value};
+  if (!report && count_ == max_frame - 1)
+    frame_[count_++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
+  else if (!report)
+    return;
+  const size_t count = std::exchange(count_, 0);
+  owner_->frame(*source_, {frame_.data(), count}, time_of(event));
+}
+
+/// Events up to the report after SYN_DROPPED are of no use; the state is
+/// (Documentation/input/event-codes.rst). What is still in the queue is older than the state that is read,
+/// and makes no difference to it.
+void RawDevice::resync(int64_t kernel_ns) noexcept {
+  dropping_ = false;
+  size_t count = source_->read_state({frame_.data(), max_frame - 1});
+  if (count == 0) return;
+  frame_[count++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
+  owner_->resync(*source_, {frame_.data(), count}, kernel_ns);
+}
+
+} // namespace scanout::input

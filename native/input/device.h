@@ -1,0 +1,95 @@
+// A device that is read, raw or through a library, on the input thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/epoll.h"
+#include "base/unique_fd.h"
+#include "input/source.h"
+
+namespace scanout::input {
+
+/// Told on the input thread, from within an entry of its loop.
+class DeviceOwner {
+public:
+  /// A whole frame.
+  virtual void frame(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
+  /// The kernel dropped events; these are what is different now. Not told when nothing is.
+  virtual void resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
+  /// That happened, whether or not anything is different.
+  virtual void dropped(uint32_t device) noexcept = 0;
+  /// It cannot be read any more, and is not. `error`: a positive errno; ENODEV when it was unplugged or
+  /// revoked.
+  virtual void gone(uint32_t device, int error) noexcept = 0;
+
+protected:
+  ~DeviceOwner() = default;
+};
+
+/// Made and destroyed on the JS thread, which may take long; everything else on the input thread.
+class Device {
+public:
+  explicit Device(uint32_t device_id) noexcept : id(device_id) {}
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  const uint32_t id;
+  /// What comes out of it, one of each class at most. Does not change.
+  [[nodiscard]] virtual std::span<Source* const> sources() noexcept = 0;
+  /// Begins reading. Both outlive its stay. 0 or a positive errno.
+  virtual int enter(base::Epoll& epoll, DeviceOwner& owner) noexcept = 0;
+  /// Reads no more. Not from within an entry of its own.
+  virtual void leave() noexcept = 0;
+};
+
+/// Options of a raw device.
+struct RawOptions {
+  Class of = Class::keyboard;
+  bool grab = false;
+};
+
+/// Events as the kernel has them (linux/input.h, Documentation/input/event-codes.rst).
+class RawDevice final : public Device, private base::Pollable {
+public:
+  /// Takes the descriptor over, which it makes non-blocking, and whose clock it sets to CLOCK_MONOTONIC.
+  /// Throws base::SystemError: EBUSY where another has grabbed the device, and what `describe` throws.
+  RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options);
+  ~RawDevice() = default;
+
+  [[nodiscard]] std::span<Source* const> sources() noexcept override { return {&only_, 1}; }
+  int enter(base::Epoll& epoll, DeviceOwner& owner) noexcept override;
+  void leave() noexcept override;
+
+private:
+  class RawSource final : public Source {
+  public:
+    RawSource(uint32_t id, Class of, const Description& description, int fd)
+        : Source(id, of, description), fd_(fd) {}
+    void set_leds(uint32_t leds) noexcept override;
+    /// Reads the device's state into `changes`, of `max_frame` events at most; says how many.
+    size_t read_state(std::span<Event> changes) noexcept;
+
+  private:
+    int fd_;
+  };
+  void on_ready(uint32_t events) noexcept override;
+  void take(const input_event& event) noexcept;
+  void resync(int64_t kernel_ns) noexcept;
+  void end(int error) noexcept;
+
+  base::UniqueFd fd_;
+  std::unique_ptr<RawSource> source_;
+  Source* only_ = nullptr;
+  base::Epoll* epoll_ = nullptr;
+  DeviceOwner* owner_ = nullptr;
+  bool dropping_ = false; // from SYN_DROPPED to the next SYN_REPORT
+  size_t count_ = 0;
+  std::array<Event, max_frame> frame_;
+};
+
+} // namespace scanout::input

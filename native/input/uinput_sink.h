@@ -1,0 +1,39 @@
+// A device of uinput (Documentation/input/uinput.rst): for a virtual machine's virtio-input-host or
+// input-linux.
+#pragma once
+
+#include <string>
+
+#include "base/unique_fd.h"
+#include "input/sink.h"
+
+namespace scanout::input {
+
+/// Has what its description has; its phys names the guest and the class, by which udev finds it.
+class UinputSink final : public Sink, private base::Pollable {
+public:
+  /// Throws base::SystemError: no /dev/uinput, or the kernel refuses the description.
+  UinputSink(Class of, const Description& description);
+  ~UinputSink() override;
+
+  /// "/dev/input/event7"; empty when the node is not there yet.
+  [[nodiscard]] const std::string& node() const noexcept { return node_; }
+  /// "/sys/devices/virtual/input/input12"
+  [[nodiscard]] const std::string& sys_path() const noexcept { return sys_path_; }
+
+  int enter(base::Epoll& epoll, SinkOwner& owner) noexcept override;
+  void leave() noexcept override;
+  Delivery frame(Class from, std::span<const Event> events, int64_t kernel_ns) noexcept override;
+
+private:
+  void on_ready(uint32_t events) noexcept override;
+  void find_nodes();
+
+  base::UniqueFd fd_;
+  std::string node_, sys_path_;
+  base::Epoll* epoll_ = nullptr;
+  SinkOwner* owner_ = nullptr;
+  uint32_t leds_ = 0;
+};
+
+} // namespace scanout::input
