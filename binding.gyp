@@ -93,6 +93,12 @@
       "libraries": ["-ldl"],
     },
     {
+      # Devices and far ends of the input tests.
+      "target_name": "evdev",
+      "type": "executable",
+      "sources": ["test/machine/evdev/evdev.c"],
+    },
+    {
       "target_name": "example",
       "type": "executable",
       "dependencies": ["client"],

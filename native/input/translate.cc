@@ -29,6 +29,11 @@ constexpr std::array<uint16_t, 5> finger_keys = {BTN_TOOL_FINGER, BTN_TOOL_DOUBL
                                     int64_t kernel_ns) noexcept {
   begin(source, mapping, kernel_ns);
   at_slot_ = first_slot;
+  if (tip_is_foreign_) {
+    tip_is_foreign_ = std::ranges::none_of(events, [](const Event& event) {
+      return event.type == EV_KEY && event.code == BTN_TOUCH && event.value == 1;
+    });
+  }
   for (const Event& event : events) {
     switch (event.type) {
     case EV_KEY:
@@ -71,6 +76,8 @@ void Translator::begin(Source& source, const Mapping& mapping, int64_t kernel_ns
   mapping_ = mapping;
   kernel_ns_ = kernel_ns;
   begun_ = {};
+  tip_is_foreign_ =
+      source.of == Class::tablet && source.down.test(BTN_TOUCH) && !source.given.test(BTN_TOUCH);
   scan_ = false;
   count_ = 0;
 }
@@ -175,10 +182,7 @@ void Translator::complete() noexcept {
 int32_t Translator::map(uint16_t code, int32_t value) const noexcept {
   const input_absinfo& from = source_->description.axes[code];
   const input_absinfo& to = port_->description.axes[code];
-  // A tip that the guest was not given must not press there.
-  if (code == ABS_PRESSURE && source_->of == Class::tablet && source_->down.test(BTN_TOUCH) &&
-      !source_->given.test(BTN_TOUCH))
-    return to.minimum;
+  if (code == ABS_PRESSURE && tip_is_foreign_) return to.minimum;
   const bool placed =
       mapping_.place != nullptr && mapping_.output != nullptr && is_position(source_->of, code);
   if (!placed && from.minimum == to.minimum && from.maximum == to.maximum) return value;

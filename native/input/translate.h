@@ -66,7 +66,9 @@ private:
   Port* port_ = nullptr;
   Mapping mapping_;
   int64_t kernel_ns_ = 0;
-  int32_t at_slot_ = 0;   // that the device has selected
+  int32_t at_slot_ = 0; // that the device has selected
+  /// A tip of a tablet that the guest was not given, and which must not press there.
+  bool tip_is_foreign_ = false;
   Bits<max_slots> begun_; // contacts that began in it
   bool scan_ = false;     // the newest event is a scan code, which belongs to the key after it
   size_t count_ = 0;

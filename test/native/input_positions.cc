@@ -143,7 +143,7 @@ TEST(input_pen_that_is_near_comes_along_without_pressing) {
   w.send(*w.source, {abs(ABS_PRESSURE, 950), abs(ABS_X, 101)});
   CHECK_EQ(w.other->axes[ABS_PRESSURE], 0);
   w.send(*w.source, {key(BTN_TOUCH, 0), abs(ABS_PRESSURE, 0)});
-  w.send(*w.source, {key(BTN_TOUCH, 1), abs(ABS_PRESSURE, 400)});
+  w.send(*w.source, {abs(ABS_PRESSURE, 400), key(BTN_TOUCH, 1)});
   CHECK_EQ(w.other->axes[ABS_PRESSURE], 400);
   CHECK(w.other->down.contains(BTN_TOUCH));
 }
