@@ -145,6 +145,27 @@
       "sources": ["test/bench/watch.c"],
     },
     {
+      # What `npm run bench` compares the way of input with, what it moves pointers with, and what stamps both.
+      "target_name": "input_reference",
+      "type": "executable",
+      "sources": ["test/bench/input-reference.c"],
+      "cflags": ["-O2"],
+    },
+    {
+      "target_name": "input_play",
+      "type": "executable",
+      "sources": ["test/bench/input-play.c"],
+      "cflags": ["-O2"],
+    },
+    {
+      "target_name": "inputstamp",
+      "type": "shared_library",
+      "product_prefix": "lib",
+      "sources": ["test/bench/input-stamp.c"],
+      "cflags": ["-O2", "-fPIC", "-fvisibility=default"],
+      "libraries": ["-ldl"],
+    },
+    {
       # Stamps the commits of whatever program is measured (LD_PRELOAD).
       "target_name": "stamp",
       "type": "shared_library",

@@ -15,6 +15,7 @@ struct Attachment {
   Attachment(uint32_t sink_id, Guest& of, std::unique_ptr<Sink> way, const Classes& classes)
       : id(sink_id), guest(of), sink(std::move(way)) {
     sink->tag = this;
+    traffic.sink = sink.get();
     for (const auto& [each, description] : classes)
       ports.push_back(std::make_unique<Port>(guest, each, description, *sink, traffic));
   }

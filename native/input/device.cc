@@ -158,6 +158,7 @@ void RawDevice::end(int error) noexcept {
     const size_t count = static_cast<size_t>(got) / sizeof(input_event);
     for (size_t at = 0; at < count; ++at)
       take(events[at]);
+    owner_->read_done();
     if (count < events_a_read) return;
   }
 }

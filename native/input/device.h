@@ -20,6 +20,8 @@ public:
   virtual void frame(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
   /// The kernel dropped events; these are what is different now. Not told when nothing is.
   virtual void resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
+  /// The frames of one read are all told.
+  virtual void read_done() noexcept = 0;
   /// That happened, whether or not anything is different.
   virtual void dropped(uint32_t device) noexcept = 0;
   /// It cannot be read any more, and is not. `error`: a positive errno; ENODEV when it was unplugged or

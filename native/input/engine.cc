@@ -82,11 +82,13 @@ void Engine::run() noexcept {
     // Not from within the wait: what a command removes may be in the same batch of events.
     settle_ended();
     if (std::exchange(woken_, false)) run_commands();
+    unflushed_.flush();
     signaller_.flush();
     if (std::exchange(tell_, false)) signal(notify_.get());
     heartbeat_.fetch_add(1, std::memory_order_release);
   }
   release_all();
+  unflushed_.flush();
   signaller_.flush();
 }
 
@@ -133,6 +135,7 @@ void Engine::remove(Seat& seat) noexcept {
 
 int Engine::add(Attachment& attachment) noexcept {
   if (const int error = attachment.sink->enter(epoll_, *this); error != 0) return error;
+  attachment.traffic.unflushed = &unflushed_;
   for (const auto& port : attachment.ports) {
     Port*& place = attachment.guest.ports[static_cast<size_t>(port->of)];
     if (place != nullptr) router_.forget(*place, seats_);
@@ -148,9 +151,10 @@ void Engine::remove(Attachment& attachment) noexcept {
     Port*& place = attachment.guest.ports[static_cast<size_t>(port->of)];
     if (place == port.get()) place = nullptr;
   }
+  unflushed_.flush();
   signaller_.flush(); // what it signals is borrowed until then
+  settle_ended();     // it may be among them, by a frame of just now
   attachment.sink->leave();
-  settle_ended(); // it may be among them, by a frame of just now
 }
 
 // ---- what is told

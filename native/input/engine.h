@@ -113,6 +113,7 @@ private:
   // DeviceOwner
   void frame(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept override;
   void resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept override;
+  void read_done() noexcept override { unflushed_.flush(); }
   void dropped(uint32_t device) noexcept override;
   void gone(uint32_t device, int error) noexcept override;
   // SinkOwner
@@ -131,6 +132,7 @@ private:
   base::EventfdSignaller signaller_;
   Router router_;
   std::vector<Seat*> seats_;
+  Unflushed unflushed_;
   base::UniqueFd wake_, notify_;
   bool woken_ = false, tell_ = false;
   Attachment* ended_ = nullptr; // in this turn

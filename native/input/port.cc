@@ -62,7 +62,29 @@ int32_t Port::take_slot(int32_t wanted) noexcept {
     break;
   case Sink::Delivery::lost:
     add(traffic_.lost, events.size());
-    break;
+    return;
+  }
+  if (traffic_.unflushed != nullptr)
+    traffic_.unflushed->add(traffic_);
+  else
+    sink_.flush();
+}
+
+[[gnu::hot]] void Unflushed::add(Traffic& traffic) noexcept {
+  if (traffic.added) return;
+  traffic.added = true;
+  traffic.next = nullptr;
+  *end_ = &traffic;
+  end_ = &traffic.next;
+}
+
+[[gnu::hot]] void Unflushed::flush() noexcept {
+  while (first_ != nullptr) {
+    Traffic& traffic = *first_;
+    first_ = traffic.next;
+    if (first_ == nullptr) end_ = &first_;
+    traffic.added = false;
+    traffic.sink->flush();
   }
 }
 

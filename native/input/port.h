@@ -16,10 +16,29 @@ namespace scanout::input {
 
 struct Guest;
 
+struct Traffic;
+
+/// Sinks that were given frames since they were flushed, oldest first. Input thread.
+class Unflushed {
+public:
+  void add(Traffic& traffic) noexcept;
+  void flush() noexcept;
+
+private:
+  Traffic* first_ = nullptr;
+  Traffic** end_ = &first_;
+};
+
 /// What went through a sink. The input thread counts; any thread reads.
 struct Traffic {
   base::Histogram latency; // from the kernel's timestamp to delivery, ns
   std::atomic<uint64_t> events{0}, lost{0};
+
+  // Input thread.
+  Sink* sink = nullptr;
+  Unflushed* unflushed = nullptr; // null: it is flushed after each frame
+  Traffic* next = nullptr;
+  bool added = false;
 };
 
 /// All devices of a class come together in it. Made and destroyed on the JS thread, else of the input thread

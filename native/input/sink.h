@@ -34,7 +34,7 @@ class Sink {
 public:
   enum class Delivery : uint8_t {
     done,    // with the guest, or with the kernel on the way to it
-    waiting, // the guest is slow; `SinkOwner::delivered` will tell
+    waiting, // gathered until `flush`, or the guest is slow; `SinkOwner::delivered` will tell
     lost,    // nobody takes it: the device is not there, or it ended
   };
 
@@ -56,6 +56,10 @@ public:
   /// SYN_REPORT. Axes are in the ranges of the description that the sink was made with; keys are balanced:
   /// never pressed twice, never released without having been pressed. `kernel_ns`: CLOCK_MONOTONIC.
   virtual Delivery frame(Class from, std::span<const Event> events, int64_t kernel_ns) noexcept = 0;
+
+  /// The frames of one read of a device are all handed over: the time to write or signal what was gathered. A
+  /// frame that was gathered is `waiting` until then.
+  virtual void flush() noexcept {}
 
   /// Frames that wait now, and events that were dropped or merged since the guest was slow. Any thread.
   [[nodiscard]] virtual uint64_t merged() const noexcept { return 0; }

@@ -84,20 +84,31 @@ void UinputSink::leave() noexcept {
   epoll_ = nullptr;
 }
 
-// The kernel takes it at once; a reader that is slow loses its own (SYN_DROPPED).
 [[gnu::hot]] Sink::Delivery UinputSink::frame(Class /*from*/, std::span<const Event> events,
-                                              int64_t /*kernel_ns*/) noexcept {
-  static_assert(sizeof(input_event) == 24);
-  std::array<input_event, max_frame> buffer;
-  for (size_t i = 0; i < events.size(); ++i) {
-    buffer[i].time = {};
-    buffer[i].type = events[i].type;
-    buffer[i].code = events[i].code;
-    buffer[i].value = events[i].value;
+                                              int64_t kernel_ns) noexcept {
+  if (frame_count_ == max_frames || event_count_ + events.size() > events_.size()) flush();
+  for (const Event& event : events) {
+    input_event& into = events_[event_count_++];
+    into.time = {};
+    into.type = event.type;
+    into.code = event.code;
+    into.value = event.value;
   }
-  const size_t size = events.size() * sizeof(input_event);
-  const ssize_t written = write(fd_.get(), buffer.data(), size);
-  return written == static_cast<ssize_t>(size) ? Delivery::done : Delivery::lost;
+  kernel_ns_[frame_count_++] = kernel_ns;
+  return Delivery::waiting;
+}
+
+// The kernel takes it at once; a reader that is slow loses its own (SYN_DROPPED).
+[[gnu::hot]] void UinputSink::flush() noexcept {
+  const size_t size = event_count_ * sizeof(input_event), frames = frame_count_;
+  event_count_ = frame_count_ = 0;
+  if (size == 0) return;
+  if (write(fd_.get(), events_.data(), size) != static_cast<ssize_t>(size)) {
+    owner_->ended(*this, errno, "its uinput device cannot be written");
+    return;
+  }
+  for (size_t i = 0; i < frames; ++i)
+    owner_->delivered(*this, kernel_ns_[i]);
 }
 
 /// What is sent to the device: LEDs.

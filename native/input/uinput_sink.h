@@ -2,6 +2,7 @@
 // input-linux.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "base/unique_fd.h"
@@ -24,8 +25,10 @@ public:
   int enter(base::Epoll& epoll, SinkOwner& owner) noexcept override;
   void leave() noexcept override;
   Delivery frame(Class from, std::span<const Event> events, int64_t kernel_ns) noexcept override;
+  void flush() noexcept override;
 
 private:
+  static constexpr size_t max_frames = 32; // gathered
   void on_ready(uint32_t events) noexcept override;
   void find_nodes();
 
@@ -34,6 +37,10 @@ private:
   base::Epoll* epoll_ = nullptr;
   SinkOwner* owner_ = nullptr;
   uint32_t leds_ = 0;
+  // One write for all frames of a read.
+  size_t event_count_ = 0, frame_count_ = 0;
+  std::array<int64_t, max_frames> kernel_ns_;
+  std::array<input_event, max_frame> events_;
 };
 
 } // namespace scanout::input

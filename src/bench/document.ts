@@ -1,5 +1,6 @@
 /** The benchmark's result as one document: what the table, the JSON file and the page are made of. */
 import { type CountDocument, countsOf } from './counts.js';
+import { type InputMeasured, type InputScenarioDocument, inputComparisons, inputDocument } from './input.js';
 import type { Measured } from './run.js';
 import { type ComparisonPlan, comparisons, type Scenario, type Subject, type Target } from './scenarios.js';
 import { flatten, type Ratio, ratioOf, type Summary, summarize, tailCurve } from './statistics.js';
@@ -62,6 +63,7 @@ export interface BenchDocument {
   conditions: Conditions;
   length: string;
   scenarios: ScenarioDocument[];
+  input: InputScenarioDocument[];
   comparisons: ComparisonDocument[];
   counts: CountDocument[];
 }
@@ -75,13 +77,15 @@ export function benchDocument(
   conditions: Conditions,
   length: string,
   results: readonly ScenarioResult[],
+  input: readonly InputMeasured[] = [],
 ): BenchDocument {
   const plans = comparisons(results.map(({ scenario }) => scenario));
   return {
     conditions,
     length,
     scenarios: results.map(scenarioDocument),
-    comparisons: plans.flatMap((plan) => compare(plan, results)),
+    input: input.map(inputDocument),
+    comparisons: [...plans.flatMap((plan) => compare(plan, results)), ...input.flatMap(inputComparisons)],
     counts: results.flatMap(({ measured }) => countsOf(measured)),
   };
 }

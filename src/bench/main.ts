@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { createVkms, type VkmsDevice, vkmsShape } from '../../test/machine/inside/vkms.js';
 import { benchDocument, type Conditions, type ScenarioResult, scenarioDocument } from './document.js';
+import { type InputMeasured, inputDocument, inputScenarios, runInput } from './input.js';
 import { LoopServer } from './loop-server.js';
-import { formatScenario, formatSummary, reportPage } from './report.js';
+import { formatInput, formatScenario, formatSummary, reportPage } from './report.js';
 import { Runner } from './run.js';
 import { ScanoutdServer } from './scanoutd-server.js';
 import {
@@ -34,7 +35,7 @@ export function parseOptions(args: readonly string[], env: NodeJS.ProcessEnv = p
     .description('Measures scanoutd beside the smallest correct flip program. Root, with vkms and udmabuf.')
     .option('--quick', 'a minute and a half')
     .option('--long', 'half an hour, for narrow intervals')
-    .option('--only <name>', 'scenarios whose name begins so: one, guests-1, kinds, text and so on')
+    .option('--only <name>', 'scenarios whose name begins so: one, guests-1, kinds, text, input and so on')
     .option('--programs <names>', `some of ${PROGRAMS.join(', ')}, with commas`, readPrograms, [...PROGRAMS])
     .option('--out <dir>', 'where bench.json and bench.html go', env.SCANOUTD_OUT ?? 'out/bench')
     .allowExcessArguments(false)
@@ -121,8 +122,10 @@ function say(text: string): void {
 /** What was measured before a failure is reported all the same. */
 async function main(): Promise<number> {
   const { length, programs, only, out } = parseOptions(process.argv.slice(2));
-  const list = scenarios(length).filter(({ name }) => only === undefined || name.startsWith(only));
-  if (list.length === 0) throw new Error(`no scenario begins with ${only}`);
+  const wanted = ({ name }: { name: string }) => only === undefined || name.startsWith(only);
+  const list = scenarios(length).filter(wanted);
+  const inputList = inputScenarios(length).filter(wanted);
+  if (list.length + inputList.length === 0) throw new Error(`no scenario begins with ${only}`);
   mkdirSync(out, { recursive: true });
   const directory = mkdtempSync(join(tmpdir(), 'scanoutd-bench-'));
   const cards = new Cards();
@@ -136,9 +139,15 @@ async function main(): Promise<number> {
     return '';
   });
   cards.destroy();
+  const input: InputMeasured[] = [];
+  for (const scenario of failure === '' ? inputList : []) {
+    const measured = await runInput(scenario, directory, say);
+    input.push(measured);
+    process.stdout.write(`\n${formatInput(inputDocument(measured))}\n`);
+  }
   rmSync(directory, { recursive: true, force: true });
-  if (results.length > 0) {
-    const document = benchDocument(conditions(realtimeReason), length, results);
+  if (results.length + input.length > 0) {
+    const document = benchDocument(conditions(realtimeReason), length, results, input);
     writeFileSync(join(out, 'bench.json'), `${JSON.stringify(document, null, 2)}\n`);
     writeFileSync(join(out, 'bench.html'), reportPage(document));
     const shown = process.env.SCANOUTD_OUT_SHOWN ?? out;

@@ -8,6 +8,7 @@ import type {
   ScenarioDocument,
   SubjectDocument,
 } from './document.js';
+import type { InputScenarioDocument, InputSubjectDocument } from './input.js';
 import { htmlPage, type Plot, type Section } from './page.js';
 
 const SUBJECT_HEAD = [
@@ -26,12 +27,27 @@ const SUBJECT_HEAD = [
   'SYSCALLS/FLIP',
   'MEMORY',
 ];
+const INPUT_HEAD = ['PROGRAM', 'FRAMES', 'LOST', 'LATE', 'P50', 'P99', 'MAX'];
 const COUNT_HEAD = ['COUNT', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
 const RATIO_HEAD = ['RATIO', 'OF', 'VALUE', '95 % INTERVAL', 'TARGET', 'VERDICT'];
 
 export function formatScenario(scenario: ScenarioDocument): string {
   const table = formatTable(SUBJECT_HEAD, scenario.subjects.map(subjectCells), { color: false });
   return `${scenarioTitle(scenario)}\n${table}`;
+}
+
+export function formatInput(scenario: InputScenarioDocument): string {
+  const table = formatTable(INPUT_HEAD, scenario.subjects.map(inputCells), { color: false });
+  return `${inputTitle(scenario)}\n${table}`;
+}
+
+function inputTitle({ title, rounds, seconds }: InputScenarioDocument): string {
+  return `${title}; ${rounds} rounds of ${seconds} s`;
+}
+
+function inputCells({ subject, frames, lost, late, latencyUs }: InputSubjectDocument): string[] {
+  const times = [latencyUs.p50, latencyUs.p99, latencyUs.max].map(formatMicros);
+  return [subject, String(frames), String(lost), String(late), ...times];
 }
 
 /** What is known when all scenarios are measured: where, the ratios, and what they come to. */
@@ -58,6 +74,11 @@ export function reportPage(document: BenchDocument): string {
       ? []
       : [{ heading: 'Counts', table: { head: COUNT_HEAD, rows: document.counts.map(countCells) } }]),
     ...document.scenarios.map(scenarioSection),
+    ...document.input.map((scenario) => ({
+      heading: inputTitle(scenario),
+      text: "Latency is the time from the kernel's timestamp of a frame of events until it was written to the guest's device.",
+      table: { head: INPUT_HEAD, rows: scenario.subjects.map(inputCells) },
+    })),
   ];
   if (scale.length > 1) sections.push({ heading: 'As guests grow', plots: [scalePlot(scale)] });
   return htmlPage({
