@@ -9,6 +9,7 @@ export * from './native/bus.js';
 export * from './native/flip.js';
 export * from './native/guest-client.js';
 export * from './native/guests.js';
+export * from './native/input.js';
 export * from './native/kms.js';
 export * from './native/pixels.js';
 export * from './native/process.js';

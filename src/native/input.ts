@@ -143,8 +143,6 @@ export type InputNotice =
   | { type: 'dropped'; device: number; count: number }
   /** A sink ended; it is to be removed. */
   | { type: 'sinkEnded'; sink: number; errno: number; code: string; why: string }
-  /** Frames of a device could not be made sense of, and were left out. */
-  | { type: 'nonsense'; device: number; why: string }
   /** The guest of a sink set its LEDs: bits by LED_*. */
   | { type: 'leds'; sink: number; leds: number };
 
