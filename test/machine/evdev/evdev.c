@@ -3,8 +3,8 @@
  *
  *   evdev make          what the device has, and what it does, by lines on standard input (see `command`)
  *   evdev read PATH     prints each event as "TYPE CODE VALUE"; with --grab nobody else gets them
- *   evdev record PATH FILE   appends each event to FILE as struct record, until it is ended
- *   evdev led PATH CODE VALUE
+ *   evdev record DIRECTORY PATH...   each event into a file of the directory, named by the number of its PATH
+ * from 0 on, as struct record, until its standard input ends evdev led PATH CODE VALUE
  *
  * What is ready is said on standard output ("created PATH", "ready", "played N").
  */
@@ -26,6 +26,7 @@ struct record {
 };
 
 #define BATCH 64
+#define MOST 128
 
 static void die(const char* what) {
   fprintf(stderr, "evdev: %s: %s\n", what, strerror(errno));
@@ -213,7 +214,7 @@ static int open_device(const char* path, int flags) {
   return fd;
 }
 
-static int read_device(const char* path, FILE* file, int grab) {
+static int read_device(const char* path, int grab) {
   const int fd = open_device(path, O_RDONLY);
   if (grab) must(ioctl(fd, EVIOCGRAB, 1), "EVIOCGRAB");
   say("ready");
@@ -222,35 +223,66 @@ static int read_device(const char* path, FILE* file, int grab) {
     const ssize_t got = read(fd, events, sizeof events);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
-    for (ssize_t i = 0; i < got / (ssize_t)sizeof *events; ++i) {
-      const struct record one = {events[i].type, events[i].code, events[i].value};
-      if (file)
-        fwrite(&one, sizeof one, 1, file);
-      else
-        printf("%d %d %d\n", one.type, one.code, one.value);
-    }
-    fflush(file ? file : stdout);
+    for (ssize_t i = 0; i < got / (ssize_t)sizeof *events; ++i)
+      printf("%d %d %d\n", events[i].type, events[i].code, events[i].value);
+    fflush(stdout);
   }
   printf("gone %d\n", errno);
   return 0;
 }
 
+/* Everything that the device has for us now; it is not polled any more once it is gone. */
+static void record_some(struct pollfd* polled, FILE* file) {
+  struct input_event events[BATCH];
+  const ssize_t got = read(polled->fd, events, sizeof events);
+  if (got <= 0) {
+    polled->fd = -1;
+    return;
+  }
+  for (ssize_t i = 0; i < got / (ssize_t)sizeof *events; ++i) {
+    const struct record one = {events[i].type, events[i].code, events[i].value};
+    fwrite(&one, sizeof one, 1, file);
+  }
+}
+
+static int record(const char* directory, char** paths, int count) {
+  static struct pollfd polled[MOST + 1];
+  static FILE* files[MOST];
+  if (count > MOST) die("too many devices");
+  for (int i = 0; i < count; ++i) {
+    char name[256];
+    snprintf(name, sizeof name, "%s/%d", directory, i);
+    files[i] = fopen(name, "wb");
+    if (!files[i]) die(name);
+    polled[i] = (struct pollfd){.fd = open_device(paths[i], O_RDONLY), .events = POLLIN};
+  }
+  polled[count] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
+  say("ready");
+  while (!polled[count].revents) {
+    if (poll(polled, (nfds_t)count + 1, -1) < 0 && errno != EINTR) die("poll");
+    for (int i = 0; i < count; ++i) {
+      if (polled[i].revents) record_some(&polled[i], files[i]);
+    }
+  }
+  for (int i = 0; i < count; ++i) {
+    if (fclose(files[i]) != 0) die("fclose");
+  }
+  say("recorded");
+  return 0;
+}
+
 int main(int argc, char** argv) {
   if (argc == 2 && !strcmp(argv[1], "make")) return make();
-  if (argc == 3 && !strcmp(argv[1], "read")) return read_device(argv[2], NULL, 0);
-  if (argc == 4 && !strcmp(argv[1], "read") && !strcmp(argv[3], "--grab"))
-    return read_device(argv[2], NULL, 1);
-  if (argc == 4 && !strcmp(argv[1], "record")) {
-    FILE* file = fopen(argv[3], "ab");
-    if (!file) die(argv[3]);
-    return read_device(argv[2], file, 0);
-  }
+  if (argc == 3 && !strcmp(argv[1], "read")) return read_device(argv[2], 0);
+  if (argc == 4 && !strcmp(argv[1], "read") && !strcmp(argv[3], "--grab")) return read_device(argv[2], 1);
+  if (argc >= 4 && !strcmp(argv[1], "record")) return record(argv[2], argv + 3, argc - 3);
   if (argc == 5 && !strcmp(argv[1], "led")) {
     const int fd = open_device(argv[2], O_RDWR);
     const struct input_event events[] = {
         {.type = EV_LED, .code = (uint16_t)atoi(argv[3]), .value = atoi(argv[4])}, {.type = EV_SYN}};
     return write(fd, events, sizeof events) == sizeof events ? 0 : 1;
   }
-  fprintf(stderr, "usage: evdev make | read PATH [--grab] | record PATH FILE | led PATH CODE VALUE\n");
+  fprintf(stderr,
+          "usage: evdev make | read PATH [--grab] | record DIRECTORY PATH... | led PATH CODE VALUE\n");
   return 2;
 }

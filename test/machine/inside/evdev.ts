@@ -1,6 +1,6 @@
 /** Input devices that a test makes by uinput, and readers of others; they go with the test. */
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -246,5 +246,32 @@ export class EvdevReader extends Talker {
   async nothing(ms = 200): Promise<InputEvent[]> {
     await new Promise((resolve) => setTimeout(resolve, ms));
     return this.news;
+  }
+}
+
+/** Whoever keeps everything that comes out of many devices. */
+export class Recorder extends Talker {
+  private readonly directory: string;
+
+  private constructor(directory: string, paths: readonly string[]) {
+    super(['record', directory, ...paths]);
+    this.directory = directory;
+  }
+
+  static async start(paths: readonly string[]): Promise<Recorder> {
+    const recorder = new Recorder(mkdtempSync(join(tmpdir(), 'record-')), paths);
+    await recorder.line('ready');
+    return recorder;
+  }
+
+  /** Ends it. */
+  async stop(): Promise<void> {
+    this.child.stdin.end();
+    await this.line('recorded');
+  }
+
+  /** What came out of the device with this number among the paths: 8 bytes an event (type, code, value). */
+  bytes(device: number): Buffer {
+    return readFileSync(join(this.directory, String(device)));
   }
 }
