@@ -17,6 +17,9 @@ export type PolicyRequest = 'auto' | 'eager' | 'deadline';
 /** `refreshMhz` is in thousandths of a hertz; null: the highest there is. See `pickMode` (match.ts). */
 export type ModeRequest = 'preferred' | { width: number; height: number; refreshMhz: number | null };
 
+/** How a guest takes input; see docs/seats.md. `watch`: it is shown by its seat, and gets nothing; `none`: it is not. */
+export type GuestInputName = 'uinput' | 'virtio' | 'ring' | 'qemu' | 'watch' | 'none';
+
 /** In pixels of the output. */
 export interface Area {
   x: number;

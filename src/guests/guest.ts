@@ -6,6 +6,7 @@ import type { BufferLayout } from '../kms/device.js';
 import type { Fd } from '../native/base.js';
 import type { Producer } from '../native/flip.js';
 import type { PixelMemory } from '../native/pixels.js';
+import type { GuestInput } from '../seats/sinks.js';
 
 /** A guest's own plane and how it is shown at the moment. */
 export interface GuestPlane {
@@ -81,6 +82,8 @@ export interface Guest {
   readonly planeRequest: PlaneRequest;
   /** Part of the output that it is to fill; null: all of it. */
   readonly areaRequest: Area | null;
+  /** Its own way to take input, once it is there; `GuestHost.input.changed` tells of another. Absent: its kind has none. */
+  readonly input?: GuestInput | null;
   buffer(id: number): GuestBuffer | null;
   buffers(): Iterable<GuestBuffer>;
   /** The output shows it from now on, or no output does (null). */

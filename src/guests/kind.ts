@@ -2,6 +2,7 @@
 import type { Config, GuestKindName } from '../config/config.js';
 import type { Card } from '../kms/card.js';
 import type { Fd } from '../native/base.js';
+import type { InputHost } from '../seats/sinks.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { FdStore } from '../service/store.js';
@@ -40,6 +41,8 @@ export interface GuestHost {
   /** Throws an AdmissionError when a guest has the name, or when `policy.max_guests` are there. */
   checkRoom(name: string): void;
   readonly leases: Leases;
+  /** Seats, whose input guests may take by themselves. */
+  readonly input: InputHost;
   /** Guests that drive what they are leased by themselves, and so are no `Guest`: those that are there, and those that were. */
   readonly lessees: Map<string, LeaseGuest>;
   /** Set by the kind that has the leases, asked by the kind that hears of who wants one. */

@@ -4,6 +4,7 @@ import type { Area, Config, GuestConfig } from '../config/config.js';
 import { guestSettings, isOutputNamed } from '../config/match.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
+import { type InputHost, NO_INPUT } from '../seats/sinks.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type { FdStore } from '../service/store.js';
@@ -32,6 +33,7 @@ export class GuestManager implements GuestHost {
     readonly store: FdStore,
     readonly leases: Leases,
     readonly changed: () => void,
+    readonly input: InputHost = NO_INPUT,
   ) {
     this.log = logs.module('guests');
   }
