@@ -9,6 +9,7 @@ import { type Entry, entriesOf, entryOf, finding } from './entries.js';
 import { CONNECTOR_NAME } from './fields.js';
 import { checkGuests, guestSockets } from './guest-checks.js';
 import type { GuestEntry } from './guest-schema.js';
+import type { InputEntry } from './input-schema.js';
 import { checkLeases } from './lease-checks.js';
 import type { LeaseEntry } from './lease-schema.js';
 import type { Path } from './locate.js';
@@ -20,6 +21,8 @@ import {
   entrySchemas,
   type OutputEntry,
 } from './schema.js';
+import { checkGuestInput, checkSeats, inputSockets } from './seat-checks.js';
+import type { SeatEntry } from './seat-schema.js';
 
 type Table = Record<string, unknown>;
 type DaemonTable = ConfigDocument['daemon'];
@@ -32,14 +35,19 @@ export function crossCheck(document: Table, accounts: AccountLookup): Finding[] 
   const outputs = entriesOf<OutputEntry>(document.output, entrySchemas.output);
   const guests = entriesOf<GuestEntry>(document.guest, entrySchemas.guest);
   const leases = entriesOf<LeaseEntry>(document.lease, entrySchemas.lease);
+  const seats = entriesOf<SeatEntry>(document.seat, entrySchemas.seat);
+  const inputs = entriesOf<InputEntry>(document.input, entrySchemas.input);
   return [
     ...checkSockets(daemon, document.daemon),
     ...checkUnreachable('card', cards.known, (card) => ({ device: card.device, driver: card.driver })),
     ...checkUnreachable('output', outputs.known, outputMatchOf),
     ...checkOutputNames(outputs.known),
     ...checkGuests(guests, document.guest, outputs, leases, policy),
+    ...guests.known.flatMap(checkGuestInput),
     ...checkGuestSockets(daemon, guests.known),
     ...checkLeases(leases.known, outputs),
+    ...checkUnreachable('input', inputs.known, inputMatchOf),
+    ...checkSeats(seats, inputs.known, outputs),
     ...checkAccounts(daemon, guests.known, accounts),
     ...leases.known.flatMap(({ index, value }) => checkPeers(['lease', index], value, accounts)),
   ];
@@ -72,11 +80,15 @@ function checkGuestSockets(
     const path = daemon?.value[name];
     if (path !== undefined && daemon?.unsure.has(name) === false) taken.set(path, `daemon.${name}`);
   }
-  return guestSockets(guests).flatMap(({ path, socket }) => {
+  return [...guestSockets(guests), ...inputSockets(guests)].flatMap(({ path, socket }) => {
     const owner = taken.get(socket);
     taken.set(socket, owner ?? formatPath(path));
     return owner === undefined ? [] : [finding(path, socket, 'a socket of its own', `${owner} has this one`)];
   });
+}
+
+function inputMatchOf({ id, name, device, phys, class: what }: InputEntry) {
+  return { id: id?.toLowerCase(), name, device, phys, class: what };
 }
 
 /** Since the first entry that matches counts, an entry that demands all that an earlier one does never applies. */

@@ -1,8 +1,11 @@
 /** The configuration as the rest of the daemon uses it: parsed values, no text that has to be read again. */
 
+import type { InputClass, LibinputOptions } from '../native/input.js';
 import { type CommandValues, expandCommand, FD_TO_COME } from './command.js';
 import type { GuestEntry } from './guest-schema.js';
+import type { KeyCombination } from './keys.js';
 import type { LeaseEntry } from './lease-schema.js';
+import { guestInput, resolveInput, resolveSeat } from './seats.js';
 
 export type { GuestKindName } from './guest-schema.js';
 
@@ -19,6 +22,16 @@ export type ModeRequest = 'preferred' | { width: number; height: number; refresh
 
 /** How a guest takes input; see docs/seats.md. `watch`: it is shown by its seat, and gets nothing; `none`: it is not. */
 export type GuestInputName = 'uinput' | 'virtio' | 'ring' | 'qemu' | 'watch' | 'none';
+
+export interface GuestInputConfig {
+  how: GuestInputName;
+  /** The configuration says so, not the kind. */
+  asked: boolean;
+  /** Path with "{class}" in it, for `how` "virtio". */
+  socket: string;
+  /** Null: as `how` has it. */
+  classes: InputClass[] | null;
+}
 
 /** In pixels of the output. */
 export interface Area {
@@ -88,6 +101,7 @@ export interface OutputConfig {
 /** What every guest has. */
 interface GuestCommon {
   name: string;
+  input: GuestInputConfig;
   /**
    * Program and arguments that `scanoutctl guest run` starts, nothing left to put in but the number of a descriptor
    * (`withDescriptor`); null: none.
@@ -177,6 +191,57 @@ export interface LeaseConfig extends PeerRule {
   noticeMs: number;
 }
 
+/** How a device is read; null: not said here. */
+export interface InputSettings {
+  read: 'auto' | 'raw' | 'libinput' | null;
+  grab: 'auto' | 'yes' | 'no' | null;
+  libinput: LibinputOptions;
+}
+
+export interface InputMatch {
+  /** "046d:c52b" */
+  id: string | null;
+  /** With "*" for anything. */
+  name: string | null;
+  device: string | null;
+  phys: string | null;
+  class: InputClass | null;
+}
+
+export interface InputConfig extends InputSettings {
+  match: InputMatch;
+  seat: string | null;
+  output: string | null;
+  ignore: boolean;
+}
+
+export interface HotkeyConfig extends KeyCombination {
+  /** As it is written, for the log. */
+  text: string;
+  /** A guest by its name or its number in the order from 1, or what else is to be done. */
+  target: { guest: string } | { number: number } | { action: 'next' | 'previous' | 'lock' };
+}
+
+export interface SeatConfig {
+  name: string;
+  /** Connector names or `OutputConfig.name`s; null: those of its udev seat. */
+  outputs: string[] | null;
+  /** In the order of switching; null: those that its outputs show. */
+  guests: string[] | null;
+  udevSeat: string;
+  pointer: 'seat' | 'under';
+  carryLocks: boolean;
+  hotkeys: HotkeyConfig[];
+  /** 0: never. */
+  idleSeconds: number;
+  lockOnIdle: boolean;
+  idleCommand: string[] | null;
+  activeCommand: string[] | null;
+  lockCommand: string[] | null;
+  unlockCommand: string[] | null;
+  input: InputSettings;
+}
+
 export interface PolicyConfig {
   unknownGuests: 'auto' | 'refuse';
   /** 1 to 1024 */
@@ -191,6 +256,9 @@ export interface Config {
   outputs: OutputConfig[];
   guests: GuestConfig[];
   leases: LeaseConfig[];
+  seats: SeatConfig[];
+  /** The first that matches a device counts. */
+  inputs: InputConfig[];
   policy: PolicyConfig;
 }
 
@@ -228,6 +296,8 @@ export function resolveConfig(document: ConfigDocument, accounts: AccountLookup)
     outputs: document.output.map(resolveOutput),
     guests: document.guest.map((guest) => resolveGuest(guest, daemon.guest_socket, accounts)),
     leases: document.lease.map((lease) => resolveLease(lease, accounts)),
+    seats: document.seat.map(resolveSeat),
+    inputs: document.input.map(resolveInput),
     policy: { unknownGuests: policy.unknown_guests, maxGuests: policy.max_guests },
   };
 }
@@ -280,9 +350,11 @@ function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountL
   const command =
     guest.command === undefined ? null : expandCommand(guest.command, commandValues(guest, guestSocket));
   const peers = { uids: idsOf(guest.uid, accounts.user), gids: idsOf(guest.gid, accounts.group) };
+  const input = guestInput(guest);
   const common = {
     name,
     command,
+    input,
     output: guest.output ?? guest.outputs?.[0] ?? null,
     plane: guest.plane,
     area: guest.area ?? null,
@@ -305,7 +377,7 @@ function resolveGuest(guest: GuestEntry, guestSocket: string, accounts: AccountL
     case 'vfio':
       return { ...common, ...peers, kind, device: guest.device ?? null, owner: guest.owner };
     case 'lease':
-      return { name, command, ...peers, kind, lease: guest.lease ?? '' };
+      return { name, command, input, ...peers, kind, lease: guest.lease ?? '' };
   }
 }
 

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config, DaemonConfig } from './config.js';
 
 export interface ConfigChange {
-  section: 'daemon' | 'card' | 'output' | 'guest' | 'lease' | 'policy';
+  section: 'daemon' | 'card' | 'output' | 'guest' | 'lease' | 'seat' | 'input' | 'policy';
   what: 'added' | 'removed' | 'changed';
   /** A guest's name; otherwise the entry's match, or empty where the section is one table. */
   name: string;
@@ -36,6 +36,8 @@ export function diffConfig(from: Config, to: Config): ConfigChange[] {
     ...diffLists('output', from.outputs, to.outputs, (output) => matchText(output.match)),
     ...diffLists('guest', from.guests, to.guests, (guest) => guest.name),
     ...diffLists('lease', from.leases, to.leases, (lease) => lease.name),
+    ...diffLists('seat', from.seats, to.seats, (seat) => seat.name),
+    ...diffLists('input', from.inputs, to.inputs, (input) => matchText(input.match)),
     ...diffMembers('policy', '', from.policy, to.policy),
   ];
 }

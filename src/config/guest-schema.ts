@@ -1,6 +1,16 @@
 /** The [[guest]] table: what every guest has, and what only guests of one kind have. */
 import * as z from 'zod';
-import { absolutePath, accounts, key, MAX_SIZE, SOCKET_PATH, socketPath, text } from './fields.js';
+import {
+  absolutePath,
+  accounts,
+  key,
+  MAX_SIZE,
+  MAX_SOCKET_PATH,
+  SOCKET_PATH,
+  socketPath,
+  text,
+} from './fields.js';
+import { CLASSES, inputClass } from './input-schema.js';
 import { LEASE_NAME } from './lease-schema.js';
 
 /** Buffers of one guest (SCANOUTD_MAX_BUFFERS). */
@@ -15,6 +25,7 @@ const MAX_CONSOLE = 255;
 export const PRESENT_MODES = ['mailbox', 'fifo', 'async'] as const;
 export const GUEST_KINDS = ['socket', 'virtio', 'qemu', 'vfio', 'lease'] as const;
 export type GuestKindName = (typeof GUEST_KINDS)[number];
+export const GUEST_INPUTS = ['auto', 'uinput', 'virtio', 'ring', 'qemu', 'watch', 'none'] as const;
 /** Those whose pictures the daemon puts on planes. */
 const SHOWN_KINDS: readonly GuestKindName[] = ['socket', 'virtio', 'qemu', 'vfio'];
 
@@ -37,6 +48,14 @@ export const KEYS_OF_KINDS: Readonly<Partial<Record<string, readonly GuestKindNa
   owner: ['vfio'],
   lease: ['lease'],
 };
+
+/** With room for the longest name of a class. */
+function isClassPath(path: string): boolean {
+  return (
+    path.includes('{class}') &&
+    Buffer.byteLength(path.replaceAll('{class}', 'touchscreen')) <= MAX_SOCKET_PATH
+  );
+}
 
 export const GUEST_NAME = /^[A-Za-z0-9._-]{1,63}$/;
 const presentMode = key(z.enum(PRESENT_MODES), '"mailbox", "fifo" or "async"', 'A present mode.');
@@ -175,6 +194,26 @@ export const guest = key(
       `a whole number from 1 to ${MAX_BUFFERS}`,
       'Kind socket: buffers that the guest may have registered at one time.',
     ).default(MAX_BUFFERS),
+    input: key(
+      z.enum(GUEST_INPUTS),
+      '"auto", "uinput", "virtio", "ring", "qemu", "watch" or "none"',
+      'How the guest gets the input of its seat. "auto": ring for kind socket, virtio, qemu for those, uinput for vfio, none for ' +
+        'lease. "watch": it is shown and gets none; "none": the seat does not switch to it either.',
+    ).default('auto'),
+    input_socket: key(
+      socketPath.refine(isClassPath),
+      `${SOCKET_PATH} with "{class}" in it`,
+      'With input by virtio: sockets on which the virtual machine connects its vhost-user-input devices, one for each class. ' +
+        'Absent: /run/scanoutd/NAME-input-{class}.sock.',
+    ).optional(),
+    input_devices: key(
+      z
+        .array(inputClass)
+        .min(1)
+        .refine((classes) => new Set(classes).size === classes.length),
+      `a list of ${CLASSES.map((name) => `"${name}"`).join(', ')}, each at most once`,
+      'Devices that the guest has. Absent: with virtio all of them; with uinput a keyboard, a pointer, and what else its seat has.',
+    ).optional(),
   }),
   'a table, written [[guest]]',
   'Guests that are known by name.',

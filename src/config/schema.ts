@@ -20,7 +20,9 @@ import {
   text,
 } from './fields.js';
 import { guest } from './guest-schema.js';
+import { input } from './input-schema.js';
 import { lease } from './lease-schema.js';
+import { seat } from './seat-schema.js';
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 
@@ -185,14 +187,16 @@ export const documentSchema = key(
     output: key(z.array(output), 'a list of tables, written [[output]]', 'Outputs.').default([]),
     guest: key(z.array(guest), 'a list of tables, written [[guest]]', 'Guests.').default([]),
     lease: key(z.array(lease), 'a list of tables, written [[lease]]', 'Leases.').default([]),
+    seat: key(z.array(seat), 'a list of tables, written [[seat]]', 'Seats.').default([]),
+    input: key(z.array(input), 'a list of tables, written [[input]]', 'Input devices.').default([]),
     policy,
   }),
-  'the tables [daemon], [[card]], [[output]], [[guest]], [[lease]] and [policy]',
+  'the tables [daemon], [[card]], [[output]], [[guest]], [[lease]], [[seat]], [[input]] and [policy]',
   'Configuration of scanoutd, /etc/scanoutd/scanoutd.toml.',
 );
 
 /** Schemas of one entry of each list, for what looks at entries one by one. */
-export const entrySchemas = { card, output, guest, lease } as const;
+export const entrySchemas = { card, output, guest, lease, seat, input } as const;
 
 /** The document with every default filled in. */
 export type ConfigDocument = z.output<typeof documentSchema>;

@@ -10,6 +10,10 @@ function guestsOf(text: string) {
   return parseConfig(text, 'f', ACCOUNTS).guests;
 }
 
+function inputOf(name: string, how: string) {
+  return { how, asked: false, socket: `/run/scanoutd/${name}-input-{class}.sock`, classes: null };
+}
+
 function problemsOf(text: string): string[] {
   try {
     guestsOf(text);
@@ -158,6 +162,7 @@ test('each kind has its own settings', () => {
       ...common,
       name: 'vm',
       kind: 'virtio',
+      input: inputOf('vm', 'virtio'),
       output: 'DP-1',
       outputs: ['DP-1', 'DP-2'],
       socket: '/run/scanoutd/vm.sock',
@@ -172,6 +177,7 @@ test('each kind has its own settings', () => {
         ...common,
         name: 'q',
         kind: 'qemu',
+        input: inputOf('q', 'qemu'),
         socket: null,
         address: 'unix:path=/run/vm/bus',
         console: 1,
@@ -180,10 +186,28 @@ test('each kind has its own settings', () => {
     ],
   );
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\ndevice = "/dev/vfio/1"'), [
-    { ...common, name: 'g', kind: 'vfio', device: '/dev/vfio/1', owner: 'vmm', uids: null, gids: null },
+    {
+      ...common,
+      input: inputOf('g', 'uinput'),
+      name: 'g',
+      kind: 'vfio',
+      device: '/dev/vfio/1',
+      owner: 'vmm',
+      uids: null,
+      gids: null,
+    },
   ]);
   assert.deepEqual(guestsOf('[[guest]]\nname = "g"\nkind = "vfio"\nowner = "socket"\ngid = 7'), [
-    { ...common, name: 'g', kind: 'vfio', device: null, owner: 'socket', uids: null, gids: [7] },
+    {
+      ...common,
+      input: inputOf('g', 'uinput'),
+      name: 'g',
+      kind: 'vfio',
+      device: null,
+      owner: 'socket',
+      uids: null,
+      gids: [7],
+    },
   ]);
 });
 
@@ -193,8 +217,11 @@ test('a guest with a lease has nothing of those that are shown; two may wait for
   const command = 'uid = 7\ncommand = ["p", "{fd}", "{{fd}}={fd}", "{lease} {name} {socket}"]\n';
   const [first, second] = guestsOf(`${text('a')}${command}${text('b')}${lease}`);
   const common = { kind: 'lease', lease: 'wall', gids: null };
-  assert.deepEqual(second, { ...common, name: 'b', uids: null, command: null });
-  assert.deepEqual({ ...first, command: null }, { ...common, name: 'a', uids: [7], command: null });
+  assert.deepEqual(second, { ...common, input: inputOf('b', 'none'), name: 'b', uids: null, command: null });
+  assert.deepEqual(
+    { ...first, command: null },
+    { ...common, input: inputOf('a', 'none'), name: 'a', uids: [7], command: null },
+  );
   // The number is not known before the lease is there.
   assert.deepEqual(withDescriptor(first?.command ?? [], '9'), [
     'p',

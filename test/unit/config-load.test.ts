@@ -77,9 +77,9 @@ const WRONG: { name: string; text: string; problems: string[] }[] = [
     name: 'a key above the header that it belongs under',
     text: 'log_level = "info"\nplane = "auto"\n"gu est" = 1',
     problems: [
-      '1:1: log_level: unknown key; it belongs in [daemon]; known here are daemon, card, output, guest, lease, policy',
-      '2:1: plane: unknown key; it belongs in [[guest]]; known here are daemon, card, output, guest, lease, policy',
-      '3:1: "gu est": unknown key; did you mean "guest"?; known here are daemon, card, output, guest, lease, policy',
+      '1:1: log_level: unknown key; it belongs in [daemon]; known here are daemon, card, output, guest, lease, seat, input, policy',
+      '2:1: plane: unknown key; it belongs in [[guest]]; known here are daemon, card, output, guest, lease, seat, input, policy',
+      '3:1: "gu est": unknown key; did you mean "guest"?; known here are daemon, card, output, guest, lease, seat, input, policy',
     ],
   },
   {
@@ -293,6 +293,8 @@ test('an empty text is the default configuration', () => {
     outputs: [],
     guests: [],
     leases: [],
+    seats: [],
+    inputs: [],
     policy: { unknownGuests: 'auto', maxGuests: 64 },
   });
 });
@@ -346,6 +348,7 @@ test('every value reaches the configuration, parsed', () => {
       uids: [64055, 7],
       gids: [0],
       maxBuffers: 64,
+      input: { how: 'ring', asked: false, socket: '/run/scanoutd/tv-input-{class}.sock', classes: null },
     },
   ]);
 });
