@@ -14,14 +14,16 @@ import {
 import type { Logger } from '../service/log.js';
 import { Authorizer, type Methods } from './authorize.js';
 import { BusLeases } from './dbus-leases.js';
+import { BusSeats, type TellCaller } from './dbus-seats.js';
 import { ApiError } from './errors.js';
-import type { Manager } from './manager.js';
+import type { Changed, Manager } from './manager.js';
 
 export const BUS_NAME = 'org.scanoutd1';
 export const MANAGER_PATH = '/org/scanoutd1';
 export const MANAGER_INTERFACE = 'org.scanoutd1.Manager';
 const OUTPUT_INTERFACE = 'org.scanoutd1.Output';
 const GUEST_INTERFACE = 'org.scanoutd1.Guest';
+const SEAT_INTERFACE = 'org.scanoutd1.Seat';
 const RECONNECT_MS = 5000;
 
 /** Objects for what there is now, on every connection: `/org/scanoutd1/outputs/HDMI_2dA_2d1` and so on. */
@@ -42,7 +44,7 @@ export class DbusFrontend {
   private stopped = false;
   private readonly connections = new Set<Bus>();
   private readonly exported = new Map<string, Exported>();
-  private readonly onChanged = (what: 'outputs' | 'guests' | 'leases') => this.changed(what);
+  private readonly onChanged = (what: Changed) => this.changed(what);
 
   constructor(
     private readonly manager: Manager,
@@ -104,23 +106,27 @@ export class DbusFrontend {
       for (const object of this.exported.values()) object.slots.delete(bus);
     });
     bus.addObjectManager(MANAGER_PATH);
-    const leases = new BusLeases(this.manager, bus, (destination, member, body) => {
+    const tell: TellCaller = (destination, member, body) => {
       const signal = { path: MANAGER_PATH, interface: MANAGER_INTERFACE, member, body };
       bus.emitSignal(destination === null ? signal : { ...signal, destination });
-    });
-    const { methods = {}, ...rest } = this.managerInterface(leases);
+    };
+    const leases = new BusLeases(this.manager, bus, tell);
+    const seats = new BusSeats(this.manager, bus, tell);
+    const { methods = {}, ...rest } = this.managerInterface(leases, seats);
     bus.addInterface(MANAGER_PATH, MANAGER_INTERFACE, { methods: guard(methods), ...rest });
     for (const object of this.exported.values()) {
       object.slots.set(bus, bus.addInterface(object.path, object.interface, object.description));
     }
   }
 
-  private managerInterface(leases: BusLeases): InterfaceDescription {
+  private managerInterface(leases: BusLeases, seats: BusSeats): InterfaceDescription {
     const { manager } = this;
     const { methods, signals } = leases.describe(answer);
+    const ofSeats = seats.describe(answer);
     return {
       methods: {
         ...methods,
+        ...ofSeats.methods,
         Describe: {
           out: 's',
           outNames: ['json'],
@@ -175,6 +181,7 @@ export class DbusFrontend {
       signals: {
         Changed: { signature: 's', names: ['what'] },
         ...signals,
+        ...ofSeats.signals,
       },
     };
   }
@@ -187,14 +194,19 @@ export class DbusFrontend {
   }
 
   /** Brings the objects and their properties up to date, and tells. */
-  private changed(what: 'outputs' | 'guests' | 'leases'): void {
-    const { outputs, guests } = this.manager.describe();
+  private changed(what: Changed): void {
+    const { outputs, guests, seats } = this.manager.describe();
     const wanted = new Map<string, { interface: string; document: object }>();
     for (const output of outputs) {
       wanted.set(objectPath('outputs', output.name), { interface: OUTPUT_INTERFACE, document: output });
     }
     for (const guest of guests) {
       wanted.set(objectPath('guests', guest.name), { interface: GUEST_INTERFACE, document: guest });
+    }
+    for (const seat of seats) {
+      // Times and counters change by themselves, which nobody is told.
+      const document = { ...seat, idleMs: 0, guests: seat.guests.map((one) => ({ ...one, sinks: [] })) };
+      wanted.set(objectPath('seats', seat.name), { interface: SEAT_INTERFACE, document });
     }
     for (const [path, object] of this.exported) if (!wanted.has(path)) this.unexport(object);
     for (const [path, { interface: name, document }] of wanted) this.export(path, name, document);
@@ -260,7 +272,7 @@ function text(value: BusValue): string {
 }
 
 /** Object paths have letters, digits and underscores only; others become `_xx`, as systemd's bus_label_escape does. */
-function objectPath(kind: 'outputs' | 'guests', name: string): string {
+function objectPath(kind: 'outputs' | 'guests' | 'seats', name: string): string {
   const escaped = name.replace(
     /[^A-Za-z0-9]/g,
     (char) => `_${char.charCodeAt(0).toString(16).padStart(2, '0')}`,

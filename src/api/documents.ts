@@ -4,7 +4,8 @@
  * One document each, so that what a person reads and what a program reads cannot differ. Members are only ever added.
  */
 
-import type { GuestKindName } from '../config/config.js';
+import type { GuestInputName, GuestKindName } from '../config/config.js';
+import type { InputClass } from '../native/input.js';
 import type { MasterKind } from '../session/source.js';
 
 /** How a guest's plane is shown, the truth of this moment. */
@@ -173,6 +174,93 @@ export interface TransferLeaseRequest extends EndLeaseRequest {
   to?: number;
 }
 
+/** An input device of this machine. */
+export interface InputDeviceDocument {
+  /** "/dev/input/event3" */
+  device: string;
+  name: string;
+  /** Vendor and product: "046d:c52b". */
+  id: string;
+  phys: string;
+  /** Null: not known, or nothing that a guest could make use of. */
+  class: InputClass | null;
+  /** ID_SEAT; "seat0" where udev says nothing. */
+  udevSeat: string;
+  /** Who says that it is the seat's: a call, an [[input]], ID_SEAT, or nobody otherwise. */
+  by: 'attached' | 'configuration' | 'udev' | 'rest';
+  open: boolean;
+  /** Why it is not open; empty when it is. */
+  reason: string;
+  read: 'raw' | 'libinput' | null;
+  /** Nobody else gets its events. */
+  grab: boolean;
+  /** Classes of its events: with libinput, others than its own. */
+  comesAs: InputClass[];
+}
+
+/** A way of a guest's input. */
+export interface GuestSinkDocument {
+  /** Null: of all classes. */
+  class: InputClass | null;
+  how: 'uinput' | 'virtio' | 'ring' | 'qemu';
+  /** Device node or socket; empty where there is none. */
+  path: string;
+  /** False: nobody is connected to the socket. */
+  open: boolean;
+  delivered: number;
+  /** Motion that was put together, and events that were given up, as the guest was slow. */
+  merged: number;
+  dropped: number;
+  /** From the kernel's timestamp to delivery, of `count` events. */
+  latencyUs: { p50: number; p99: number; max: number };
+}
+
+export interface SeatGuestDocument {
+  name: string;
+  how: GuestInputName;
+  /** It is there, so that the seat can be switched to it. */
+  present: boolean;
+  /** Output that shows it, or null. */
+  output: string | null;
+  sinks: GuestSinkDocument[];
+}
+
+export interface SeatDocument {
+  name: string;
+  udevSeat: string;
+  /** No [[seat]] has it: it is as udev says. */
+  automatic: boolean;
+  /** It has a device and an output that is lit. */
+  ready: boolean;
+  /** What is missing; empty when it is ready. */
+  reason: string;
+  outputs: { name: string; lit: boolean }[];
+  /** That its input goes to, or null. */
+  guest: string | null;
+  /** In the order of switching. */
+  guests: SeatGuestDocument[];
+  locked: boolean;
+  idle: boolean;
+  /** Since the last event of a device. */
+  idleMs: number;
+  pointer: 'seat' | 'under';
+  devices: InputDeviceDocument[];
+}
+
+/** One event that `WatchInput` tells. */
+export interface InputEventDocument {
+  /** CLOCK_MONOTONIC of the kernel, in microseconds. */
+  timeUs: number;
+  device: string;
+  /** Guest that it went to, or null. */
+  guest: string | null;
+  class: InputClass;
+  type: number;
+  /** Null: the code of a key, which was not asked for. */
+  code: number | null;
+  value: number;
+}
+
 /** Who opens cards. */
 export interface SessionDocument {
   /** `given`: nobody, all cards were passed or leased. */
@@ -192,6 +280,10 @@ export interface StatusDocument {
   outputs: OutputDocument[];
   guests: GuestDocument[];
   leases: LeaseDocument[];
+  /** Empty where the configuration asks for no input. */
+  seats: SeatDocument[];
+  /** Input devices of no seat; empty likewise. */
+  inputDevices: InputDeviceDocument[];
 }
 
 export interface ScreenshotDocument {

@@ -13,11 +13,21 @@ import type { Lessee } from '../leases/held.js';
 import type { Grant } from '../leases/holdings.js';
 import type { EndRequest } from '../leases/notice.js';
 import type { Fd } from '../native/base.js';
+import { SeatError, type SeatManager } from '../seats/manager.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
-import type { AssignRequest, ScreenshotDocument, SessionDocument, StatusDocument } from './documents.js';
+import type {
+  AssignRequest,
+  InputEventDocument,
+  ScreenshotDocument,
+  SessionDocument,
+  StatusDocument,
+} from './documents.js';
 import { ApiError } from './errors.js';
 import { parseAssignRequest } from './requests.js';
+
+/** How often events that are watched are told. */
+const WATCH_MS = 50;
 
 /** Who asks: credentials of the peer as the kernel says them. */
 export interface Caller {
@@ -30,8 +40,10 @@ export interface Caller {
 /** Hands a connection (taken over) to a kind of guest. Rejects with an AdmissionError. */
 export type AttachTo = (kind: GuestKindName, name: string, socket: Fd) => Promise<void>;
 
+export type Changed = 'outputs' | 'guests' | 'leases' | 'seats';
+
 interface ManagerEvents {
-  changed: [what: 'outputs' | 'guests' | 'leases'];
+  changed: [what: Changed];
 }
 
 export class Manager extends EventEmitter<ManagerEvents> {
@@ -44,6 +56,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
     private readonly session: { document(): SessionDocument },
     private readonly guests: GuestManager,
     private readonly leases: LeaseBroker,
+    private readonly seats: SeatManager,
     private readonly statistics: FlipStatistics,
     private readonly log: Log,
     private readonly configPath: () => string | null,
@@ -69,6 +82,8 @@ export class Manager extends EventEmitter<ManagerEvents> {
       outputs: this.outputs().map((output) => output.document()),
       guests: this.guests.documents(),
       leases: this.leases.documents(),
+      seats: this.seats.documents(),
+      inputDevices: this.seats.unassigned(),
     };
   }
 
@@ -133,6 +148,40 @@ export class Manager extends EventEmitter<ManagerEvents> {
     }
   }
 
+  async switchSeat(caller: Caller, seat: string, guest: string): Promise<void> {
+    await this.change(caller, 'switch', { seat, guest }, () => this.seats.switchTo(seat, guest));
+  }
+
+  async attachDevice(caller: Caller, device: string, seat: string): Promise<void> {
+    await this.change(caller, 'attach device', { device, seat }, () => this.seats.attach(device, seat));
+  }
+
+  async detachDevice(caller: Caller, device: string): Promise<void> {
+    await this.change(caller, 'detach device', { device }, () => this.seats.detach(device));
+  }
+
+  async lockSeat(caller: Caller, seat: string, locked: boolean): Promise<void> {
+    await this.change(caller, locked ? 'lock' : 'unlock', { seat }, () => this.seats.lock(seat, locked));
+  }
+
+  /** Begins to tell of a seat's events, all that came in a while at once; the end is the caller's to say. Throws an ApiError. */
+  async watchInput(
+    caller: Caller,
+    seat: string,
+    keys: boolean,
+    tell: (events: InputEventDocument[]) => void,
+  ): Promise<() => void> {
+    await this.change(caller, 'watch input', { seat, keys }, async () => this.seats.watch(seat, keys));
+    const timer = setInterval(() => {
+      const events = this.seats.watched();
+      if (events.length > 0) tell(events);
+    }, WATCH_MS);
+    return () => {
+      clearInterval(timer);
+      this.seats.watch(null, false);
+    };
+  }
+
   /** Flips of a guest's planes that are kept, oldest first. */
   records(name: string): object {
     this.refresh();
@@ -161,6 +210,7 @@ export class Manager extends EventEmitter<ManagerEvents> {
       this.log.audit(event, { ...caller, ...details, result: message });
       if (error instanceof AssignError || error instanceof AdmissionError)
         throw new ApiError('InvalidArgument', message);
+      if (error instanceof SeatError) throw new ApiError(error.kind, message);
       throw error;
     }
   }

@@ -4,6 +4,8 @@ import type { Area, Config, GuestConfig } from '../config/config.js';
 import { guestSettings, isOutputNamed } from '../config/match.js';
 import type { Card } from '../kms/card.js';
 import type { Output } from '../kms/output.js';
+import type { SeatManager } from '../seats/manager.js';
+import type { GuestView, Placement } from '../seats/seating.js';
 import { type InputHost, NO_INPUT } from '../seats/sinks.js';
 import type { Log, Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
@@ -14,6 +16,9 @@ import type { LeaseGuest, Leases } from './lease.js';
 import type { LeaseTaker } from './lease-request.js';
 import type { DeviceTaker } from './offer.js';
 import { Code, ProtocolError } from './protocol.js';
+
+/** Where seats have their guests. */
+export type SeatPlaces = Pick<SeatManager, 'placement' | 'outputFor' | 'hasOwnGuests'>;
 
 /** An assignment that cannot be; the text says why. */
 export class AssignError extends Error {}
@@ -41,6 +46,9 @@ export class GuestManager implements GuestHost {
   takeDevice: DeviceTaker = async () => {
     throw new ProtocolError(Code.badState, 'no kind of guest takes devices');
   };
+
+  /** Seats, which have a say in where their guests are shown; none until it is set. */
+  seats: SeatPlaces = { placement: () => null, outputFor: () => null, hasOwnGuests: () => false };
 
   takeLease: LeaseTaker = () => {
     throw new ProtocolError(Code.badState, 'no kind of guest has leases');
@@ -106,15 +114,30 @@ export class GuestManager implements GuestHost {
     }
   }
 
+  /** Seats have other guests in front than before: those that are seen no more go first, so that planes are free. */
+  async settleSeats(): Promise<void> {
+    const guests = [...this.guests.values()];
+    const isHidden = (guest: Guest) => 'hidden' in (this.seats.placement(guest.name) ?? {});
+    for (const guest of guests.filter(isHidden)) await this.settle(guest);
+    for (const guest of guests.filter((one) => !isHidden(one))) await this.settle(guest);
+    this.changed();
+  }
+
   /** Puts a guest where assignment, configuration or the planner say. */
   private async settle(guest: Guest): Promise<void> {
     const request = this.assignments.get(guest.name);
     guest.wish =
       request === undefined ? null : { area: request.area ?? null, plane: request.plane ?? 'auto' };
-    const wanted = this.outputFor(guest.name, guest.outputRequest);
+    const say = this.seats.placement(guest.name);
+    const hidden = say !== null && 'hidden' in say ? say : null;
+    const wanted = this.wantedOutput(guest, say);
     const now = this.outputOf(guest);
     if (now !== undefined && now === wanted) return;
     if (now !== undefined) await now.remove(guest);
+    if (wanted === undefined && hidden !== null) {
+      await this.hide(guest, hidden.hidden);
+      return;
+    }
     if (wanted === undefined || wanted.card !== guest.card) {
       await this.hide(
         guest,
@@ -124,6 +147,13 @@ export class GuestManager implements GuestHost {
     }
     await wanted.add(guest);
     this.log.info({ guest: guest.name, output: wanted.name }, 'assigned');
+  }
+
+  /** `say`: its seat's. One that its seat does not show may have a free output, if it wants none of its own. */
+  private wantedOutput(guest: Guest, say: Placement | null): Output | undefined {
+    if (say === null) return this.outputFor(guest.name, guest.outputRequest);
+    if ('hidden' in say) return say.floating ? this.freeOutput() : undefined;
+    return this.outputs().find(({ name }) => name === say.output);
   }
 
   private async hide(guest: Guest, reason: string): Promise<void> {
@@ -153,9 +183,28 @@ export class GuestManager implements GuestHost {
     const guest = this.guests.get(name);
     const now = guest === undefined ? undefined : this.outputOf(guest);
     if (now?.lit != null) return now;
+    const home = this.seats.outputFor(...machineOf(this.config, name));
+    if (home !== null) return this.outputs().find((output) => output.name === home);
+    return this.freeOutput() ?? now;
+  }
+
+  /** The first lit output without a guest that no guest is configured for. */
+  private freeOutput(): Output | undefined {
     const reserved = new Set(this.config.guests.flatMap((one) => outputsOf(one, this.config)));
     const free = this.outputs().filter((output) => output.lit !== null && output.guestCount === 0);
-    return free.find((output) => !reserved.has(output.name)) ?? now;
+    return free.find((output) => !reserved.has(output.name) && !this.seats.hasOwnGuests(output.name));
+  }
+
+  /** Guests that are there, as seats see them. */
+  views(): GuestView[] {
+    return [...this.guests.values()].map((guest) => {
+      const [machine, scanout] = machineOf(this.config, guest.name);
+      const assignment = this.assignments.get(guest.name);
+      const request = assignment?.output ?? guest.outputRequest;
+      const area = assignment === undefined ? guest.areaRequest : (assignment.area ?? null);
+      const output = request === null ? undefined : this.namedOutput(request);
+      return { name: guest.name, machine, scanout, request: output?.name ?? request, whole: area === null };
+    });
   }
 
   /** Moves a guest. Throws an AssignError. */
@@ -219,6 +268,15 @@ export class GuestManager implements GuestHost {
     }));
     return [...shown, ...[...this.lessees.values()].map((guest) => guest.document())];
   }
+}
+
+/** The guest of the configuration that a guest is a scanout of, and which: "desk.1" is the second of "desk". */
+function machineOf({ guests }: Config, name: string): [machine: string, scanout: number] {
+  const dot = name.lastIndexOf('.');
+  const [machine, scanout] = [name.slice(0, dot), Number(name.slice(dot + 1))];
+  const settings = dot < 0 ? undefined : guests.find((guest) => guest.name === machine);
+  const count = settings?.kind === 'virtio' ? (settings.outputs?.length ?? 1) : 1;
+  return scanout >= 1 && scanout < count ? [machine, scanout] : [name, 0];
 }
 
 function outputsOf(settings: GuestConfig, { leases }: Config): string[] {

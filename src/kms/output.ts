@@ -1,6 +1,6 @@
 /** One output: what is lit on it, which guests it shows, and on which planes. */
 import type { OutputDocument } from '../api/documents.js';
-import type { OutputConfig } from '../config/config.js';
+import type { Area, OutputConfig } from '../config/config.js';
 import type { OutputIdentity } from '../config/match.js';
 import type { Guest } from '../guests/guest.js';
 import type { Fd } from '../native/base.js';
@@ -103,6 +103,14 @@ export class Output {
 
   shows(guest: Guest): boolean {
     return this.guests.includes(guest);
+  }
+
+  /** Guests and where they are, the lowest first; none while the output is dark. */
+  places(): { guest: string; area: Area }[] {
+    const { lit } = this;
+    if (lit === null) return [];
+    const whole = { x: 0, y: 0, width: lit.mode.width, height: lit.mode.height };
+    return this.guests.map((guest) => ({ guest: guest.name, area: guest.areaRequest ?? whole }));
   }
 
   get guestCount(): number {

@@ -21,6 +21,8 @@ import { WaylandFrontend } from '../leases/wayland.js';
 import type { Fd } from '../native/base.js';
 import { type UdevEvent, UdevMonitor } from '../native/session.js';
 import { notify, watchdogUsec } from '../native/systemd.js';
+import { SeatManager } from '../seats/manager.js';
+import { CardSeats, seatWorld } from '../seats/world.js';
 import { type AskedCards, CardOpener } from '../session/cards.js';
 import { type OpenedCard, SessionError } from '../session/source.js';
 import type { Log, Logger } from './log.js';
@@ -52,6 +54,8 @@ export class Daemon {
   private readonly keeper: LeaseKeeper;
   private readonly wayland: WaylandFrontend;
   private readonly opener: CardOpener;
+  private readonly seats: SeatManager;
+  private readonly cardSeats = new CardSeats();
   private readonly manager: Manager;
   private readonly log: Logger;
   private readonly watchdog: Watchdog;
@@ -74,6 +78,23 @@ export class Daemon {
       this.keeper.update(stateOf(this.leases.holdings.list()));
       this.manager.emit('changed', 'leases');
     });
+    this.opener = new CardOpener(
+      setup,
+      {
+        disabled: () => {
+          this.seats.sessionDisabled();
+          for (const card of this.seatCards()) card.mastery.disabled();
+        },
+        enabled: () => {
+          for (const card of this.seatCards()) card.mastery.enabled();
+          void this.seats.rescan();
+        },
+        lost: (reason) => this.log.error({ reason }, 'the seat manager is gone: cards stay as they are'),
+        leaseEnded: (lease) => this.log.error({ lease }, 'the lease manager has ended the lease'),
+      },
+      logs.module('session'),
+    );
+    this.seats = this.makeSeats();
     this.guests = new GuestManager(
       this.cards,
       this.config,
@@ -81,31 +102,23 @@ export class Daemon {
       logs,
       this.store,
       this.leases,
-      () => this.manager.emit('changed', 'guests'),
+      () => {
+        void this.seats.update();
+        this.manager.emit('changed', 'guests');
+      },
+      this.seats,
     );
+    this.guests.seats = this.seats;
     this.kinds = GUEST_KIND_ENTRIES.map((entry) => entry.make(this.guests));
     this.dlm = new DlmFrontend(this.leases, logs.module('leases'));
     this.wayland = new WaylandFrontend(this.leases, this.cards, logs);
-    this.opener = new CardOpener(
-      setup,
-      {
-        disabled: () => {
-          for (const card of this.seatCards()) card.mastery.disabled();
-        },
-        enabled: () => {
-          for (const card of this.seatCards()) card.mastery.enabled();
-        },
-        lost: (reason) => this.log.error({ reason }, 'the seat manager is gone: cards stay as they are'),
-        leaseEnded: (lease) => this.log.error({ lease }, 'the lease manager has ended the lease'),
-      },
-      logs.module('session'),
-    );
     this.manager = new Manager(
       VERSION,
       this.cards,
       this.opener,
       this.guests,
       this.leases,
+      this.seats,
       this.statistics,
       logs,
       () => setup.configPath,
@@ -116,7 +129,24 @@ export class Daemon {
       if (what !== 'guests') this.wayland.refresh();
     });
     const host = { watchdogUsec, notify };
-    this.watchdog = new Watchdog(host, () => this.cards.map(({ engine }) => engine), logs.module('watchdog'));
+    const engines = () => [
+      ...this.cards.map(({ engine }) => engine),
+      ...(this.seats.engine === null ? [] : [this.seats.engine]),
+    ];
+    this.watchdog = new Watchdog(host, engines, logs.module('watchdog'));
+  }
+
+  private makeSeats(): SeatManager {
+    const world = seatWorld({
+      cards: this.cards,
+      cardSeats: this.cardSeats,
+      opener: this.opener,
+      guests: () => this.guests,
+      config: () => this.config,
+      changed: () => this.manager.emit('changed', 'seats'),
+      log: this.logs.module('seats'),
+    });
+    return new SeatManager(world, this.config, this.logs.module('seats'));
   }
 
   /** Lights the outputs, then lets guests and callers in, then says READY. Throws a StartError. */
@@ -126,7 +156,7 @@ export class Daemon {
     await this.openCards(former);
     notify('STATUS=Lighting outputs');
     this.udev = new UdevMonitor({
-      subsystems: ['drm'],
+      subsystems: ['drm', 'input'],
       onEvents: (events, { overflow }) => this.onUevents(events, overflow),
     });
     for (const lease of former.leases) await this.leases.adopt(lease);
@@ -139,6 +169,8 @@ export class Daemon {
     }
     // Under systemd it is there (RuntimeDirectory=); started by hand it may not be.
     mkdirSync(dirname(this.config.daemon.busSocket), { recursive: true });
+    // First: guests' devices are there before they are.
+    await this.seats.start();
     for (const kind of this.kinds) await kind.start(this.config);
     this.store.close();
     this.dlm.configure(this.config.leases, this.config.daemon);
@@ -203,6 +235,7 @@ export class Daemon {
           this.manager.emit('changed', 'outputs');
           this.leases.serve();
           void this.guests.settleAll();
+          void this.seats.update();
         },
         guestOf: (stream) => this.guests.guestOfStream(stream, card),
         gone: () => {
@@ -220,7 +253,11 @@ export class Daemon {
   }
 
   /** All that came at once, then one rescan: uevents are hints, and often come in threes. */
-  private onUevents(events: readonly UdevEvent[], overflow: boolean): void {
+  private onUevents(all: readonly UdevEvent[], overflow: boolean): void {
+    const events = all.filter(({ subsystem }) => subsystem === 'drm');
+    if (overflow || events.length < all.length) void this.seats.rescan();
+    if (!overflow && events.length === 0) return;
+    this.cardSeats.forget();
     for (const card of this.cards) {
       const concerned = overflow || events.some(({ devnode }) => devnode === null || devnode === card.path);
       if (!concerned) continue;
@@ -256,7 +293,9 @@ export class Daemon {
         card.configure(config);
         await card.rescan();
       }
+      await this.seats.configure(config);
       for (const kind of this.kinds) await kind.reload(config);
+      await this.guests.settleAll();
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       for (const problem of error.problems) this.log.error(formatProblem(problem));
@@ -282,6 +321,7 @@ export class Daemon {
     const left = Promise.all([this.leases.stop(this.store.kept), ...this.kinds.map((kind) => kind.stop())]);
     // What a card that is gone or stuck does not give back, its engine does when it is closed.
     await Promise.race([left, sleep(LEAVE_MS, undefined, { ref: false })]);
+    await this.seats.stop();
     this.wayland.stop();
     await this.bus?.stop();
     for (const card of this.cards) card.close();

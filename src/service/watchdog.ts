@@ -1,5 +1,4 @@
-/** Tells systemd that the daemon lives: only while the JS loop turned and every flip thread advanced. */
-import type { FlipEngine } from '../native/flip.js';
+/** Tells systemd that the daemon lives: only while the JS loop turned and every native thread advanced. */
 import type { Logger } from './log.js';
 
 export interface WatchdogHost {
@@ -8,13 +7,25 @@ export interface WatchdogHost {
   notify(state: string): void;
 }
 
+/** A native thread. */
+export interface WatchedThread {
+  /** Advances whenever it turns. */
+  readonly heartbeat: number | (() => number);
+  /** Makes it turn once. */
+  wake(): void;
+}
+
+function beatOf(thread: WatchedThread): number {
+  return typeof thread.heartbeat === 'function' ? thread.heartbeat() : thread.heartbeat;
+}
+
 export class Watchdog {
   private timer: NodeJS.Timeout | null = null;
-  private readonly seen = new Map<FlipEngine, number>();
+  private readonly seen = new Map<WatchedThread, number>();
 
   constructor(
     private readonly host: WatchdogHost,
-    private readonly engines: () => readonly FlipEngine[],
+    private readonly engines: () => readonly WatchedThread[],
     private readonly log: Logger,
   ) {}
 
@@ -34,13 +45,13 @@ export class Watchdog {
 
   /** Public for tests. True when everything advanced since the last look. */
   look(): boolean {
-    const stuck = this.engines().filter((engine) => engine.heartbeat === this.seen.get(engine));
+    const stuck = this.engines().filter((engine) => beatOf(engine) === this.seen.get(engine));
     for (const engine of this.engines()) {
-      this.seen.set(engine, engine.heartbeat);
+      this.seen.set(engine, beatOf(engine));
       engine.wake(); // an idle thread turns once, so that it can be seen to
     }
     if (stuck.length > 0) {
-      this.log.error({ threads: stuck.length }, 'a flip thread does not advance: the watchdog is not fed');
+      this.log.error({ threads: stuck.length }, 'a thread does not advance: the watchdog is not fed');
       return false;
     }
     this.host.notify('WATCHDOG=1');

@@ -4,9 +4,10 @@ import type { Config } from '../config/config.js';
 import { takesCard } from '../config/match.js';
 import { cardNodes } from '../kms/nodes.js';
 import { type Fd, isSystemError } from '../native/base.js';
+import type { OpenedInput } from '../seats/devices.js';
 import type { Logger } from '../service/log.js';
 import { adoptDescriptor, takeDlmLease } from './given.js';
-import { openSession, type Session, type SessionEvents } from './session.js';
+import { openInputDirectly, openSession, type Session, type SessionEvents } from './session.js';
 import { type OpenedCard, SessionError } from './source.js';
 
 /** As said on the command line. */
@@ -92,6 +93,17 @@ export class CardOpener {
   private candidates(): string[] {
     if (this.asked.drmDevices.length > 0) return [...this.asked.drmDevices];
     return cardNodes();
+  }
+
+  /**
+   * An input device: of the seat manager where it is at its seat, else opened directly: seat managers open nothing of other
+   * seats. Null while the session is not active. Throws a SystemError, or an error of Node.js with a code.
+   */
+  openInput(path: string, udevSeat: string): OpenedInput | null {
+    const { session } = this;
+    if (session === null || session.seat === null || session.seat !== udevSeat)
+      return openInputDirectly(path);
+    return session.active ? session.openInput(path) : null;
   }
 
   document(): SessionDocument {

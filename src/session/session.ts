@@ -1,9 +1,10 @@
 /** The daemon's session: who opens cards for it, and who says when they may be used. */
-import { existsSync } from 'node:fs';
+import { constants, existsSync, openSync } from 'node:fs';
 import type { SessionKind } from '../config/config.js';
 import { adoptCardDevice, openCardDevice } from '../kms/drm-device.js';
-import { type Fd, isSystemError } from '../native/base.js';
+import { Fd, isSystemError } from '../native/base.js';
 import { Seat, type SeatBackend } from '../native/seat.js';
+import type { OpenedInput } from '../seats/devices.js';
 import type { Logger } from '../service/log.js';
 import { type MasterKind, type OpenedCard, SessionError } from './source.js';
 
@@ -35,7 +36,17 @@ export interface Session {
    * daemon opens cards itself; seat managers want theirs anew. Throws a SystemError.
    */
   open(path: string, former?: Fd | null): OpenedCard | null;
+  /** Devices may be used now. */
+  readonly active: boolean;
+  /** An input device of the seat, for reading and writing. Throws a SystemError: EPERM for one of another seat. */
+  openInput(path: string): OpenedInput;
   close(): void;
+}
+
+/** Opens an input device without anybody's help. Throws a SystemError or an error of Node.js with a code. */
+export function openInputDirectly(path: string): OpenedInput {
+  const flags = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY;
+  return { fd: new Fd(openSync(path, flags)), close: () => {}, direct: true };
 }
 
 /**
@@ -86,7 +97,13 @@ class DirectSession implements Session {
   readonly kind = 'direct';
   readonly seat = null;
 
+  readonly active = true;
+
   constructor(readonly reason: string) {}
+
+  openInput(path: string): OpenedInput {
+    return openInputDirectly(path);
+  }
 
   ready(): Promise<void> {
     return Promise.resolve();
@@ -136,6 +153,18 @@ class SeatSession implements Session {
     const before = this.enabled;
     this.enabled = false;
     if (before) this.events.disabled();
+  }
+
+  get active(): boolean {
+    return this.enabled && !this.closed;
+  }
+
+  openInput(path: string): OpenedInput {
+    const opened = this.manager.openDevice(path);
+    const close = () => {
+      if (!this.closed) this.manager.closeDevice(opened);
+    };
+    return { fd: opened.fd, close, direct: false };
   }
 
   ready(): Promise<void> {

@@ -1,0 +1,551 @@
+/** All seats: follows devices, outputs and guests as they come and go, and tells the input thread and the outputs what that means. */
+import type { InputDeviceDocument, InputEventDocument, SeatDocument } from '../api/documents.js';
+import type { Config, GuestConfig, GuestInputName, SeatConfig } from '../config/config.js';
+import { allowsPeer } from '../config/match.js';
+import { inputOfKind, wantsInput } from '../config/seats.js';
+import type { DeviceDescription, InputClass, InputEngine, InputNotice } from '../native/input.js';
+import type { Logger } from '../service/log.js';
+import { seatsOf } from './assign.js';
+import { type Device, Devices, type DeviceWorld } from './devices.js';
+import { GuestSinks, type SinkEngine } from './guest-sinks.js';
+import { IdleWatch } from './idle.js';
+import { type GuestView, type OutputView, type Placement, Seating, type SeatView } from './seating.js';
+import type { GuestInput, InputHost } from './sinks.js';
+import { seatTable, targetOf } from './table.js';
+
+/** What cannot be done for a seat; the text says why. */
+export class SeatError extends Error {
+  constructor(
+    readonly kind: 'NotFound' | 'InvalidArgument' | 'Busy' | 'Unavailable',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Everything around the seats. */
+export interface SeatWorld extends DeviceWorld {
+  makeEngine(priority: number, onNotice: (notice: InputNotice) => void): InputEngine;
+  outputs(): OutputView[];
+  guests(): GuestView[];
+  /** Guests that show themselves on what they are leased, and are there. */
+  lessees(): string[];
+  /** Seats of udev that cards are at. */
+  udevSeats(): string[];
+  ownInput(machine: string): GuestInput | null;
+  /** Puts guests where `SeatManager.placement` has them now. */
+  rearrange(): Promise<void>;
+  /** Something in the seats' documents changed. */
+  changed(): void;
+  run(command: readonly string[], environment: Record<string, string>): void;
+}
+
+/** A seat as the input thread has it. */
+interface Handle {
+  id: number;
+  table: string;
+  locked: boolean;
+  idle: IdleWatch;
+  config: SeatConfig;
+  ready: string | null;
+}
+
+export class SeatManager implements InputHost {
+  engine: InputEngine | null = null;
+  private devices: Devices | null = null;
+  private readonly seating = new Seating();
+  private readonly handles = new Map<string, Handle>();
+  private readonly sinks = new Map<string, GuestSinks>();
+  private turn: Promise<void> = Promise.resolve();
+  private updateWanted = false;
+  private scanWanted = true;
+  private arrangement = '';
+  private started = false;
+  private stopped = false;
+  private watching: string | null = null;
+
+  constructor(
+    private readonly world: SeatWorld,
+    private config: Config,
+    private readonly log: Logger,
+  ) {}
+
+  /** Outputs are lit. Resolves when devices are open and guests' devices are made. Throws a SystemError: no input thread. */
+  async start(): Promise<void> {
+    this.started = true;
+    this.makeEngine();
+    await this.update();
+  }
+
+  private makeEngine(): void {
+    if (this.engine !== null || !wantsInput(this.config)) return;
+    this.engine = this.world.makeEngine(this.config.daemon.realtimePriority, (notice) =>
+      this.onNotice(notice),
+    );
+    this.devices = new Devices(this.world, this.engine, this.log);
+    if (!this.engine.realtime) {
+      this.log.warn({ reason: this.engine.realtimeReason }, 'the input thread has no real-time priority');
+    }
+  }
+
+  configure(config: Config): Promise<void> {
+    this.config = config;
+    if (!this.started) return Promise.resolve();
+    this.makeEngine();
+    return this.rescan();
+  }
+
+  /** Devices came or went, or may be opened now. */
+  rescan(): Promise<void> {
+    this.scanWanted = true;
+    return this.update();
+  }
+
+  /** Outputs or guests are others than before. Resolves when everything follows from how they were at the call, or later. */
+  update(): Promise<void> {
+    if (this.engine === null || !this.started || this.stopped) return Promise.resolve();
+    if (!this.updateWanted) {
+      this.updateWanted = true;
+      this.enqueue(() => this.settle());
+    }
+    return this.turn;
+  }
+
+  private enqueue(step: () => Promise<void>): void {
+    this.turn = this.turn.then(step).catch((error: unknown) => {
+      if (!this.stopped) this.log.error({ err: error }, 'seats failed');
+    });
+  }
+
+  /** The seat manager takes its devices away: they are revoked already, or are about to be. */
+  sessionDisabled(): void {
+    const { devices } = this;
+    if (devices === null) return;
+    this.enqueue(() =>
+      devices.shutAll('the session is not active', ({ source }) => source?.direct === false),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    for (const { idle } of this.handles.values()) idle.stop();
+    await this.turn;
+    await this.devices?.shutAll('the daemon ends');
+    for (const sinks of this.sinks.values()) await sinks.close();
+    this.engine?.shut();
+  }
+
+  // ---- one turn
+
+  private look(): void {
+    this.seating.update({
+      config: this.config,
+      seats: seatsOf(this.config, this.world.udevSeats()),
+      outputs: this.world.outputs(),
+      guests: this.world.guests(),
+      lessees: this.world.lessees(),
+    });
+  }
+
+  private async settle(): Promise<void> {
+    this.updateWanted = false;
+    const { engine, devices } = this;
+    if (engine === null || devices === null || this.stopped) return;
+    this.look();
+    this.joinGuests();
+    if (this.scanWanted) {
+      this.scanWanted = false;
+      await devices.reconcile(
+        this.config,
+        this.seating.seats().map(({ config }) => config),
+      );
+    }
+    await this.settleSeats(engine);
+    await this.settleGuests(engine, devices);
+    await this.setTables(engine, devices);
+    const arrangement = JSON.stringify(
+      this.world.guests().map(({ name }) => [name, this.seating.placement(name)]),
+    );
+    if (arrangement !== this.arrangement) {
+      this.arrangement = arrangement;
+      await this.world.rearrange();
+    }
+    this.world.changed();
+  }
+
+  private joinGuests(): void {
+    const shown = new Set(this.world.outputs().flatMap((output) => output.shown.map(({ guest }) => guest)));
+    const joined = this.world.guests().filter(({ name }) => !shown.has(name) && this.seating.join(name));
+    if (joined.length > 0) this.look();
+  }
+
+  private async settleSeats(engine: InputEngine): Promise<void> {
+    for (const { config } of this.seating.seats()) {
+      let handle = this.handles.get(config.name);
+      if (handle === undefined) {
+        const id = await engine.addSeat();
+        const idle = new IdleWatch(
+          () => engine.idleNs(id) / 1e6,
+          (isIdle) => this.idleChanged(config.name, isIdle),
+        );
+        handle = { id, table: '', locked: false, idle, config, ready: null };
+        this.handles.set(config.name, handle);
+      }
+      handle.config = config;
+      handle.idle.configure(config.idleSeconds);
+    }
+    for (const [name, handle] of [...this.handles]) {
+      if (this.seating.seat(name) !== undefined) continue;
+      this.handles.delete(name);
+      handle.idle.stop();
+      if (this.watching === name) this.watching = null;
+      await engine.removeSeat(handle.id);
+      this.log.info({ seat: name }, 'seat is gone');
+    }
+  }
+
+  // ---- guests
+
+  private async settleGuests(engine: InputEngine, devices: Devices): Promise<void> {
+    const present = new Set([...this.world.guests().map(({ machine }) => machine), ...this.world.lessees()]);
+    const names = new Set(present);
+    for (const { name, input } of this.config.guests) {
+      if (input.how === 'uinput' || input.how === 'virtio') names.add(name);
+    }
+    for (const [name, sinks] of [...this.sinks]) {
+      if (names.has(name)) continue;
+      this.sinks.delete(name);
+      await sinks.close();
+    }
+    for (const name of names) {
+      const sinks =
+        this.sinks.get(name) ??
+        (await GuestSinks.make(name, engine as SinkEngine, this.log, () => void this.update()));
+      this.sinks.set(name, sinks);
+      const settings = this.config.guests.find((guest) => guest.name === name);
+      const seat = this.seating.seatOf(name) ?? this.seating.seats()[0];
+      await sinks.update({
+        how: this.howOf(name),
+        settings: settings?.input ?? null,
+        access: this.accessOf(settings),
+        devices: seat === undefined ? new Map() : descriptionsOf(devices.ofSeat(seat.config.name)),
+        positions: seat?.config.pointer === 'under',
+        present: present.has(name),
+        own: this.world.ownInput(name),
+      });
+    }
+  }
+
+  private howOf(machine: string): GuestInputName {
+    const settings = this.config.guests.find((guest) => guest.name === machine);
+    // Whoever is not in the configuration speaks our own protocol, or QEMU's.
+    return settings?.input.how ?? this.world.ownInput(machine)?.how ?? 'none';
+  }
+
+  private accessOf(settings: GuestConfig | undefined) {
+    const { guestSocketMode: mode, guestSocketGroup: group } = this.config.daemon;
+    const rule = settings !== undefined && 'uids' in settings ? settings : { uids: null, gids: null };
+    return { mode, group, allows: (uid: number, gid: number) => allowsPeer(rule, uid, gid) };
+  }
+
+  // ---- tables
+
+  private async setTables(engine: InputEngine, devices: Devices): Promise<void> {
+    const machines = new Map(this.world.guests().map(({ name, machine }) => [name, machine]));
+    for (const view of this.seating.seats()) {
+      const handle = this.handles.get(view.config.name);
+      if (handle === undefined) continue;
+      const open = devices.ofSeat(view.config.name).flatMap(({ opened, class: of, entry }) => {
+        return opened === null || of === null ? [] : [{ id: opened.id, class: of, entry }];
+      });
+      const table = seatTable(
+        view,
+        handle.locked,
+        open,
+        (machine) => this.sinks.get(machine)?.id ?? null,
+        (guest) => machines.get(guest) ?? guest,
+      );
+      this.tellReady(view, handle, open.length);
+      const text = JSON.stringify(table);
+      if (text === handle.table) continue;
+      handle.table = text;
+      await engine.setSeat(handle.id, table);
+    }
+  }
+
+  private tellReady(view: SeatView, handle: Handle, devices: number): void {
+    const reason = missing(view, devices);
+    if (reason === handle.ready) return;
+    handle.ready = reason;
+    const seat = view.config.name;
+    if (reason !== '') {
+      this.log.info({ seat, reason }, 'seat waits');
+      return;
+    }
+    const outputs = view.outputs.filter(({ lit }) => lit !== null).map(({ name }) => name);
+    this.log.info({ seat, outputs, devices, guest: view.current }, 'seat is ready');
+  }
+
+  // ---- what the input thread tells
+
+  private onNotice(notice: InputNotice): void {
+    switch (notice.type) {
+      case 'hotkey':
+        this.onHotkey(notice.seat, notice.id, notice.guest);
+        break;
+      case 'deviceGone':
+        this.enqueue(async () => {
+          await this.devices?.gone(
+            notice.device,
+            notice.code === 'ENODEV' ? 'unplugged or revoked' : notice.code,
+          );
+        });
+        void this.rescan();
+        break;
+      case 'dropped':
+        this.tellOfDevice(notice.device, { count: notice.count }, 'the kernel dropped events of a device');
+        break;
+      case 'nonsense':
+        this.tellOfDevice(notice.device, { reason: notice.why }, 'a device sends nonsense');
+        break;
+      case 'sinkEnded':
+        this.enqueue(async () => {
+          for (const sinks of this.sinks.values()) if (await sinks.ended(notice.sink, notice.why)) break;
+        });
+        void this.update();
+        break;
+      case 'leds':
+        break;
+    }
+  }
+
+  private tellOfDevice(id: number, details: object, text: string): void {
+    const node = this.devices?.byId(id)?.node;
+    this.log.warn({ device: node?.path ?? id, name: node?.name, ...details }, text);
+  }
+
+  private onHotkey(seatId: number, id: number, guestId: number | null): void {
+    const name = [...this.handles].find(([, handle]) => handle.id === seatId)?.[0] ?? '';
+    const view = this.seating.seat(name);
+    const hotkey = view?.config.hotkeys[id];
+    if (view === undefined || hotkey === undefined) return;
+    const switched = [...this.sinks.values()].find((sinks) => sinks.id === guestId)?.name ?? null;
+    if (switched !== null) {
+      this.log.info({ seat: name, guest: switched, keys: hotkey.text }, 'switched by hotkey');
+      this.seating.switchTo(name, switched);
+      void this.update();
+      return;
+    }
+    if ('action' in hotkey.target && hotkey.target.action === 'lock') {
+      this.log.info({ seat: name, keys: hotkey.text }, 'locked by hotkey');
+      void this.lock(name, true);
+      return;
+    }
+    const wanted = targetOf(view, hotkey.target);
+    const reason = wanted === null ? 'the seat has no such guest' : `guest ${wanted} is not there`;
+    this.log.info({ seat: name, keys: hotkey.text, reason }, 'hotkey without effect');
+  }
+
+  // ---- calls
+
+  /** Throws a SeatError. */
+  private view(name: string): SeatView {
+    const view = this.seating.seat(name);
+    if (view === undefined || this.engine === null) {
+      const known = this.seating.seats().map(({ config }) => config.name);
+      throw new SeatError('NotFound', `there is no seat ${name}; known are: ${known.join(', ') || 'none'}`);
+    }
+    return view;
+  }
+
+  /** Rejects with a SeatError. */
+  async switchTo(seat: string, guest: string): Promise<void> {
+    const view = this.view(seat);
+    if (!view.order.includes(guest)) {
+      const known = view.order.join(', ') || 'none';
+      throw new SeatError('InvalidArgument', `seat ${seat} has no guest ${guest}; its guests are: ${known}`);
+    }
+    if (!view.present.has(guest)) throw new SeatError('Unavailable', `guest ${guest} is not there`);
+    this.seating.switchTo(seat, guest);
+    await this.update();
+  }
+
+  /** Locks or unlocks; nothing happens when it is so already. Rejects with a SeatError. */
+  async lock(seat: string, locked: boolean): Promise<void> {
+    const { config, current } = this.view(seat);
+    const handle = this.handles.get(seat);
+    if (handle === undefined || handle.locked === locked) return;
+    handle.locked = locked;
+    this.log.info({ seat }, locked ? 'seat locked' : 'seat unlocked');
+    const done = this.update();
+    this.run(locked ? config.lockCommand : config.unlockCommand, seat, current);
+    await done;
+  }
+
+  private run(command: readonly string[] | null, seat: string, guest: string | null): void {
+    if (command !== null) this.world.run(command, { SCANOUTD_SEAT: seat, SCANOUTD_GUEST: guest ?? '' });
+  }
+
+  private idleChanged(seat: string, idle: boolean): void {
+    const view = this.seating.seat(seat);
+    if (view === undefined || this.stopped) return;
+    const { config, current } = view;
+    this.log.info({ seat }, idle ? 'seat is idle' : 'seat is used again');
+    this.run(idle ? config.idleCommand : config.activeCommand, seat, current);
+    if (idle && config.lockOnIdle) void this.lock(seat, true);
+    else this.world.changed();
+  }
+
+  /** Gives a device to a seat until it is unplugged. Rejects with a SeatError. */
+  async attach(device: string, seat: string): Promise<void> {
+    this.view(seat);
+    const found = this.device(device);
+    this.devices?.attach(found, seat);
+    await this.rescan();
+    if (found.seat === seat && found.opened !== null) return;
+    throw new SeatError('Unavailable', `${found.node.path} is not used: ${found.reason}`);
+  }
+
+  /** Takes back what `attach` did. Rejects with a SeatError. */
+  async detach(device: string): Promise<void> {
+    const found = this.device(device);
+    if (this.devices?.isAttached(found) !== true) {
+      throw new SeatError('InvalidArgument', `${found.node.path} was not attached by a call`);
+    }
+    this.devices.attach(found, null);
+    await this.rescan();
+  }
+
+  private device(text: string): Device {
+    const found = this.devices?.find(text);
+    if (found !== undefined) return found;
+    const known = this.devices?.list().map(({ node }) => node.path) ?? [];
+    throw new SeatError(
+      'NotFound',
+      `there is no input device ${text}; known are: ${known.join(', ') || 'none'}`,
+    );
+  }
+
+  /** Begins to keep events of a seat for `watched`, of one seat at a time; null ends it. Throws a SeatError. */
+  watch(seat: string | null, keys: boolean): void {
+    if (seat === null) {
+      this.watching = null;
+      this.engine?.watch(null);
+      return;
+    }
+    this.view(seat);
+    if (this.watching !== null) throw new SeatError('Busy', `seat ${this.watching} is watched already`);
+    this.watching = seat;
+    this.engine?.watch(this.handles.get(seat)?.id ?? null, keys);
+  }
+
+  /** Events since the last call, oldest first. */
+  watched(): InputEventDocument[] {
+    const names = new Map([...this.sinks.values()].map(({ id, name }) => [id, name]));
+    return (this.engine?.watched() ?? []).map(({ timeNs, device, guest, class: of, type, code, value }) => ({
+      timeUs: timeNs / 1000,
+      device: this.devices?.byId(device)?.node.path ?? '',
+      guest: guest === null ? null : (names.get(guest) ?? null),
+      class: of,
+      type,
+      code: code < 0 ? null : code,
+      value,
+    }));
+  }
+
+  // ---- for guests
+
+  how(name: string, kind: 'socket' | 'virtio' | 'qemu' | 'vfio'): GuestInputName {
+    if (!wantsInput(this.config)) return 'none';
+    return this.config.guests.find((guest) => guest.name === name)?.input.how ?? inputOfKind(kind);
+  }
+
+  /** `Guest.input` is another. */
+  changed(): void {
+    void this.update();
+  }
+
+  /** Where a guest that is there is to be shown; null: seats have no say. */
+  placement(name: string): Placement | null {
+    if (this.engine === null) return null;
+    this.look();
+    return this.seating.placement(name);
+  }
+
+  /** Output for a guest that is about to come, or null. */
+  outputFor(machine: string, scanout: number): string | null {
+    if (this.engine === null) return null;
+    this.look();
+    return this.seating.outputFor(machine, scanout);
+  }
+
+  /** The output is of a seat whose guests are listed: others are not put there by themselves. */
+  hasOwnGuests(output: string): boolean {
+    if (this.engine === null) return false;
+    const seat = this.seating.seats().find(({ outputs }) => outputs.some(({ name }) => name === output));
+    return seat !== undefined && seat.config.guests !== null;
+  }
+
+  // ---- documents
+
+  documents(): SeatDocument[] {
+    return this.seating.seats().flatMap((view) => {
+      const handle = this.handles.get(view.config.name);
+      return handle === undefined ? [] : [this.document(view, handle)];
+    });
+  }
+
+  private document({ config, outputs, order, present, current }: SeatView, handle: Handle): SeatDocument {
+    const { name, udevSeat, pointer } = config;
+    const shown = (machine: string) => {
+      const names = this.world
+        .guests()
+        .filter((guest) => guest.machine === machine)
+        .map((guest) => guest.name);
+      return outputs.find((output) => output.shown.some(({ guest }) => names.includes(guest)))?.name ?? null;
+    };
+    return {
+      name,
+      udevSeat,
+      automatic: !this.config.seats.includes(config),
+      ready: handle.ready === '',
+      reason: handle.ready ?? '',
+      outputs: outputs.map((output) => ({ name: output.name, lit: output.lit !== null })),
+      guest: handle.locked ? null : current,
+      guests: order.map((machine) => ({
+        name: machine,
+        how: this.howOf(machine),
+        present: present.has(machine),
+        output: shown(machine),
+        sinks: this.sinks.get(machine)?.documents() ?? [],
+      })),
+      locked: handle.locked,
+      idle: handle.idle.isIdle,
+      idleMs: (this.engine?.idleNs(handle.id) ?? 0) / 1e6,
+      pointer,
+      devices: this.devices?.documents(name) ?? [],
+    };
+  }
+
+  /** Devices of no seat. */
+  unassigned(): InputDeviceDocument[] {
+    return this.devices?.documents(null) ?? [];
+  }
+}
+
+function missing({ outputs }: SeatView, devices: number): string {
+  const lit = outputs.some((output) => output.lit !== null);
+  if (lit && devices > 0) return '';
+  if (!lit && devices === 0) return 'it has neither an output that is lit nor a device';
+  return lit ? 'it has no device' : 'it has no output that is lit';
+}
+
+function descriptionsOf(devices: readonly Device[]): Map<InputClass, DeviceDescription[]> {
+  const found = new Map<InputClass, DeviceDescription[]>();
+  for (const { opened } of devices) {
+    for (const { class: of, description } of opened?.classes ?? []) {
+      found.set(of, [...(found.get(of) ?? []), description]);
+    }
+  }
+  return found;
+}
