@@ -4,6 +4,7 @@ import { getSystemErrorMap } from 'node:util';
 import type {
   AssignRequest,
   EndLeaseRequest,
+  InputEventDocument,
   LeaseDocument,
   ScreenshotDocument,
   StatusDocument,
@@ -29,6 +30,14 @@ export interface Connection {
   releaseLease(name: string): Promise<void>;
   revokeLease(name: string, request: EndLeaseRequest): Promise<void>;
   transferLease(name: string, request: TransferLeaseRequest): Promise<void>;
+  switchSeat(seat: string, guest: string): Promise<void>;
+  attachDevice(device: string, seat: string): Promise<void>;
+  detachDevice(device: string): Promise<void>;
+  lockSeat(seat: string, locked: boolean): Promise<void>;
+  /** From now on until the connection ends. `keys`: with the codes of keys. */
+  watchInput(seat: string, keys: boolean, tell: (events: InputEventDocument[]) => void): Promise<void>;
+  /** Rejects with a CliError when the daemon is gone; until then it is pending. */
+  closed(): Promise<never>;
   close(): void;
 }
 
@@ -50,6 +59,8 @@ export interface BusClient {
     match: { path: string; interface: string; member: string },
     handler: (signal: { body: unknown[] }) => void,
   ): unknown;
+  /** Resolves when the connection is over. */
+  readonly closed: Promise<unknown>;
   close(): void;
 }
 
@@ -146,6 +157,28 @@ export function connectionOver(client: BusClient, target: BusTarget): Connection
     transferLease: async (name, request) => {
       await call('TransferLease', 'ss', name, JSON.stringify(request));
     },
+    switchSeat: async (seat, guest) => {
+      await call('SwitchSeat', 'ss', seat, guest);
+    },
+    attachDevice: async (device, seat) => {
+      await call('AttachDevice', 'ss', device, seat);
+    },
+    detachDevice: async (device) => {
+      await call('DetachDevice', 's', device);
+    },
+    lockSeat: async (seat, locked) => {
+      await call(locked ? 'LockSeat' : 'UnlockSeat', 's', seat);
+    },
+    watchInput: async (seat, keys, tell) => {
+      client.subscribe({ path: OBJECT, interface: MANAGER, member: 'InputEvents' }, ({ body }) => {
+        tell(parseDocument(body[1]));
+      });
+      await call('WatchInput', 'sb', seat, keys);
+    },
+    closed: async () => {
+      await client.closed;
+      throw new CliError(EXIT.unreachable, 'the daemon ended the connection', ADVICE_UNREACHABLE);
+    },
     close: () => client.close(),
   };
 }
@@ -193,7 +226,7 @@ function adviceFor(name: string): string {
     case 'NotAllowed':
       return 'uid and gid of the [[lease]] say who may have it.';
     case 'Busy':
-      return '`scanoutctl leases` shows who has what.';
+      return '`scanoutctl leases` shows who has what; of a seat, one at a time watches the input.';
     case 'UnknownMethod':
     case 'UnknownInterface':
     case 'UnknownObject':

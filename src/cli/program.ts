@@ -8,6 +8,7 @@ import { CliError, EXIT, formatError } from './errors.js';
 import { addGuestCommands } from './guest-commands.js';
 import type { Io } from './io.js';
 import { addLeaseCommands } from './lease-commands.js';
+import { addSeatCommands } from './seat-commands.js';
 import { formatGuest, formatGuests, formatOutput, formatOutputs, formatStatus } from './text.js';
 import { runTop } from './top.js';
 import { VERSION } from './version.js';
@@ -70,6 +71,7 @@ function buildProgram(io: Io, exitWith: ExitWith): Command {
   addShowCommands(program, io, withDaemon);
   addGuestCommands(program, io, withDaemon);
   addLeaseCommands(program, io, withDaemon, exitWith);
+  addSeatCommands(program, io, withDaemon);
   addScreenshot(program, io, withDaemon);
   addTop(program, io, withDaemon);
   addCheck(program, io, exitWith);

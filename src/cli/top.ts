@@ -1,11 +1,13 @@
 /** `scanoutctl top`: what happens in each second, of two statuses in a row. */
 import type {
   GuestPlaneDocument,
+  GuestSinkDocument,
   LatencyDocument,
   OutputDocument,
   PlaneState,
   StatusDocument,
 } from '../api/documents.js';
+import type { InputClass } from '../native/input.js';
 import { count, formatDuration, formatMicros, formatMode, formatTable, plain } from './table.js';
 
 /** One plane of one guest. Rates are per second over `TopDocument.seconds`; null in the first document. */
@@ -31,6 +33,18 @@ export interface TopOutput {
   missed: number | null;
 }
 
+/** One way of a guest's input. */
+export interface TopInput {
+  seat: string;
+  guest: string;
+  class: InputClass | null;
+  how: GuestSinkDocument['how'];
+  /** Per second, as above. */
+  events: number | null;
+  dropped: number | null;
+  latencyUs: GuestSinkDocument['latencyUs'];
+}
+
 export interface TopDocument {
   /** When the newer status was taken, ISO 8601. */
   time: string;
@@ -39,6 +53,8 @@ export interface TopDocument {
   seconds: number | null;
   outputs: TopOutput[];
   rows: TopRow[];
+  /** Of guests that have had input. */
+  inputs: TopInput[];
 }
 
 /** A status and when it was taken, in milliseconds since the epoch. */
@@ -110,6 +126,7 @@ export function compare(before: Sample | null, now: Sample): TopDocument {
   const rate = (then: number | undefined, value: number) => rateOf(then, value, seconds);
   const outputsBefore = new Map(before?.status.outputs.map((output) => [output.name, output]));
   const guestsBefore = new Map(before?.status.guests.map((guest) => [guest.name, guest]));
+  const sinksBefore = new Map(sinksOf(before?.status).map((sink) => [sink.key, sink.sink]));
   return {
     time: new Date(now.at).toISOString(),
     uptimeMs: now.status.uptimeMs,
@@ -136,7 +153,25 @@ export function compare(before: Sample | null, now: Sample): TopDocument {
         };
       }),
     ),
+    inputs: sinksOf(now.status).flatMap(({ key, seat, guest, sink }) => {
+      if (sink.delivered === 0) return [];
+      const then = sinksBefore.get(key);
+      const { class: of, how, delivered, dropped, latencyUs } = sink;
+      const rates = { events: rate(then?.delivered, delivered), dropped: rate(then?.dropped, dropped) };
+      return [{ seat, guest, class: of, how, ...rates, latencyUs }];
+    }),
   };
+}
+
+function sinksOf(status: StatusDocument | undefined) {
+  return (status?.seats ?? []).flatMap((seat) =>
+    seat.guests.flatMap((guest) =>
+      guest.sinks.map((sink) => {
+        const key = `${guest.name} ${sink.how} ${sink.class}`;
+        return { key, seat: seat.name, guest: guest.name, sink };
+      }),
+    ),
+  );
 }
 
 export function formatTop(document: TopDocument): string {
@@ -172,7 +207,22 @@ export function formatTop(document: TopDocument): string {
     'MAX',
     'SHOWN',
   ];
-  return `${plain(title.join('; '))}\n\n${formatTable(head, rows, { color: false })}`;
+  const flips = formatTable(head, rows, { color: false });
+  return `${plain(title.join('; '))}\n\n${flips}${formatInputs(document.inputs)}`;
+}
+
+function formatInputs(inputs: readonly TopInput[]): string {
+  if (inputs.length === 0) return '';
+  const rows = inputs.map(({ seat, guest, class: of, how, events, dropped, latencyUs }) => [
+    plain(guest),
+    plain(seat),
+    `${of ?? 'all'}, ${how}`,
+    rateText(events),
+    rateText(dropped),
+    ...[latencyUs.p50, latencyUs.p99, latencyUs.max].map(formatMicros),
+  ]);
+  const head = ['GUEST', 'SEAT', 'INPUT', 'EVENTS/S', 'DROPPED/S', 'P50', 'P99', 'MAX'];
+  return `\n${formatTable(head, rows, { color: false })}`;
 }
 
 /** What fits of `text` into a terminal, with the codes that draw it over what was there before. */

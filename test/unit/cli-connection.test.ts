@@ -19,6 +19,7 @@ function client(answer: unknown[]): BusClient & { calls: unknown[] } {
       return answer;
     },
     subscribe: (match) => calls.push(match),
+    closed: new Promise(() => {}),
     close: () => {},
   };
 }
@@ -125,3 +126,27 @@ for (const { error, exitCode, says } of ERRORS) {
     assert.match(`${told.message}\n${told.advice}`, says);
   });
 }
+
+test('calls for seats have their members and signatures', async () => {
+  const peer = client([]);
+  const connection = connectionOver(peer, SOCKET);
+  await connection.switchSeat('desk', 'tv');
+  await connection.attachDevice('event3', 'desk');
+  await connection.detachDevice('event3');
+  await connection.lockSeat('desk', true);
+  await connection.lockSeat('desk', false);
+  await connection.watchInput('desk', true, () => {});
+  const made = peer.calls as { member: string; signature?: string; body?: unknown[] }[];
+  assert.deepEqual(
+    made.map(({ member, signature, body }) => [member, signature, body]),
+    [
+      ['SwitchSeat', 'ss', ['desk', 'tv']],
+      ['AttachDevice', 'ss', ['event3', 'desk']],
+      ['DetachDevice', 's', ['event3']],
+      ['LockSeat', 's', ['desk']],
+      ['UnlockSeat', 's', ['desk']],
+      ['InputEvents', undefined, undefined],
+      ['WatchInput', 'sb', ['desk', true]],
+    ],
+  );
+});

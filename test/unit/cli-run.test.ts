@@ -6,7 +6,7 @@ import { CliError, EXIT } from '../../src/cli/errors.js';
 import type { Io } from '../../src/cli/io.js';
 import { run } from '../../src/cli/program.js';
 import type { Fd } from '../../src/native/base.js';
-import { leased, status } from '../fixtures/documents.js';
+import { inputDevice, leased, seat, status, watched } from '../fixtures/documents.js';
 
 interface World extends Io {
   stdout: string;
@@ -47,6 +47,17 @@ function world(change: { env?: NodeJS.ProcessEnv; status?: StatusDocument; fail?
     releaseLease: (name) => act(undefined, 'releaseLease', name),
     revokeLease: (name, request) => act(undefined, 'revokeLease', name, request),
     transferLease: (name, request) => act(undefined, 'transferLease', name, request),
+    switchSeat: (seat, guest) => act(undefined, 'switchSeat', seat, guest),
+    attachDevice: (device, seat) => act(undefined, 'attachDevice', device, seat),
+    detachDevice: (device) => act(undefined, 'detachDevice', device),
+    lockSeat: (seat, locked) => act(undefined, 'lockSeat', seat, locked),
+    watchInput: async (seat, keys, tell) => {
+      await act(undefined, 'watchInput', seat, keys);
+      tell([watched({ code: keys ? 30 : null }), watched({ type: 2, code: 0, value: -3, guest: null })]);
+    },
+    closed: async () => {
+      throw new CliError(EXIT.unreachable, 'the daemon ended the connection', 'Start it.');
+    },
     close: () => calls.push(['close']),
   };
   return {
@@ -367,5 +378,103 @@ test('no lease is taken for a program that is not there', async () => {
   assert.deepEqual(
     io.calls.map(([name]) => name),
     ['connect', 'close'],
+  );
+});
+
+test('seats: a table, one of them, a document', async () => {
+  const other = inputDevice({
+    device: '/dev/input/event5',
+    class: null,
+    udevSeat: 'seat-x',
+    by: 'udev',
+    open: false,
+    reason: 'udev has it at seat-x, which is no seat here',
+    read: null,
+  });
+  const waits = seat({
+    name: 'back',
+    ready: false,
+    reason: 'it has no device',
+    guest: null,
+    guests: [],
+    devices: [],
+  });
+  const io = world({ status: status({ seats: [seat(), waits], inputDevices: [other] }) });
+  assert.equal(await run(['seats'], io), EXIT.ok);
+  assert.match(io.stdout, /^desk +ready +HDMI-A-1 +tv +tv, mail +1 device +4 s$/m);
+  assert.match(io.stdout, /^back +waits +HDMI-A-1 +- +- +0 devices/m);
+  assert.match(
+    io.stdout,
+    /^\/dev\/input\/event3 +desk +rest +keyboard +046d:c31c +raw, grabbed +ACME Keyboard +usb-0000:00:14.0-2\/input0$/m,
+  );
+  assert.match(io.stdout, /^\/dev\/input\/event5 +- +udev +- +046d:c31c +not open /m);
+  assert.match(io.stdout, /^ {2}back: waits: it has no device$/m);
+  assert.match(
+    io.stdout,
+    /^ {2}\/dev\/input\/event5: not open: udev has it at seat-x, which is no seat here$/m,
+  );
+  io.stdout = '';
+  assert.equal(await run(['seats', 'desk'], io), EXIT.ok);
+  assert.match(io.stdout, /^desk: ready, seat0 of udev; pointer by seat; outputs: HDMI-A-1$/m);
+  assert.match(
+    io.stdout,
+    /^1 +tv +has the input +HDMI-A-1 +uinput +keyboard +\/dev\/input\/event9 +4000 +21 us +48 us$/m,
+  );
+  assert.match(io.stdout, /^2 +mail +not there +- +ring +- /m);
+  io.stdout = '';
+  assert.equal(await run(['seats', '--json'], io), EXIT.ok);
+  assert.equal(JSON.parse(io.stdout)[0].guest, 'tv');
+  assert.equal(await run(['seats', 'nobody'], io), EXIT.refused);
+  assert.match(io.stderr, /no seat "nobody"\n {2}There are desk, back\./);
+});
+
+test('no seat is told as what it is: not asked for', async () => {
+  const io = world();
+  assert.equal(await run(['seats'], io), EXIT.ok);
+  assert.match(io.stdout, /^No seat\. The configuration asks for no input/);
+});
+
+test('a seat is switched and locked, and devices are given to it; it is shown as it is then', async () => {
+  const io = world({ status: status({ seats: [seat({ locked: true, guest: null })] }) });
+  for (const line of [
+    'seat switch desk tv',
+    'seat attach event3 desk',
+    'seat detach event3',
+    'seat lock desk',
+    'seat unlock desk',
+  ]) {
+    assert.equal(await run(line.split(' '), io), EXIT.ok, line);
+  }
+  assert.deepEqual(
+    io.calls.filter(([name]) => !['connect', 'describe', 'close'].includes(String(name))),
+    [
+      ['switchSeat', 'desk', 'tv'],
+      ['attachDevice', 'event3', 'desk'],
+      ['detachDevice', 'event3'],
+      ['lockSeat', 'desk', true],
+      ['lockSeat', 'desk', false],
+    ],
+  );
+  assert.match(io.stdout, /^desk: locked, /m);
+  assert.equal(await run(['seat', 'switch', 'desk'], io), EXIT.usage);
+});
+
+test('events of a seat: without keys unless asked', async () => {
+  const io = world();
+  assert.equal(await run(['input', 'watch', 'desk'], io), EXIT.unreachable);
+  assert.match(io.stderr, /the daemon ended the connection/);
+  assert.equal(
+    io.stdout,
+    '12.345678 event3 keyboard tv: KEY (hidden) 1\n12.345678 event3 keyboard -: REL 0 -3\n',
+  );
+  io.stdout = '';
+  assert.equal(await run(['input', 'watch', 'desk', '--keys', '--json'], io), EXIT.unreachable);
+  assert.equal(JSON.parse(io.stdout.split('\n')[0] ?? '').code, 30);
+  assert.deepEqual(
+    io.calls.filter(([name]) => name === 'watchInput'),
+    [
+      ['watchInput', 'desk', false],
+      ['watchInput', 'desk', true],
+    ],
   );
 });
