@@ -13,7 +13,8 @@ import type { Lessee } from '../leases/held.js';
 import type { Grant } from '../leases/holdings.js';
 import type { EndRequest } from '../leases/notice.js';
 import type { Fd } from '../native/base.js';
-import { SeatError, type SeatManager } from '../seats/manager.js';
+import { SeatError } from '../seats/errors.js';
+import type { SeatManager } from '../seats/manager.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type {

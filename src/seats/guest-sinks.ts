@@ -11,12 +11,6 @@ import type { GuestInput } from './sinks.js';
 /** What every guest with devices has, whatever its seat has. */
 const ALWAYS: readonly InputClass[] = ['keyboard', 'pointer'];
 
-export type SinkEngine = Pick<
-  InputEngine,
-  'addGuest' | 'removeGuest' | 'addUinput' | 'addVirtio' | 'removeSink' | 'stats'
-> &
-  InputEngine;
-
 interface Sink {
   id: number;
   class: InputClass | null;
@@ -55,14 +49,19 @@ export class GuestSinks {
     readonly name: string,
     /** Of the input thread. */
     readonly id: number,
-    private readonly engine: SinkEngine,
+    private readonly engine: InputEngine,
     private readonly log: Logger,
     private readonly changed: () => void,
   ) {
     this.sockets = new InputSockets(name, log, (of, socket, path) => this.connected(of, socket, path));
   }
 
-  static async make(name: string, engine: SinkEngine, log: Logger, changed: () => void): Promise<GuestSinks> {
+  static async make(
+    name: string,
+    engine: InputEngine,
+    log: Logger,
+    changed: () => void,
+  ): Promise<GuestSinks> {
     return new GuestSinks(name, await engine.addGuest(), engine, log, changed);
   }
 

@@ -1,44 +1,20 @@
 /** All seats: follows devices, outputs and guests as they come and go, and tells the input thread and the outputs what that means. */
 import type { InputDeviceDocument, InputEventDocument, SeatDocument } from '../api/documents.js';
-import type { Config, GuestConfig, GuestInputName, SeatConfig } from '../config/config.js';
-import { allowsPeer } from '../config/match.js';
+import type { Config, GuestInputName, SeatConfig } from '../config/config.js';
 import { inputOfKind, wantsInput } from '../config/seats.js';
-import type { DeviceDescription, InputClass, InputEngine, InputNotice } from '../native/input.js';
+import type { InputEngine, InputNotice } from '../native/input.js';
 import type { Logger } from '../service/log.js';
 import { seatsOf } from './assign.js';
-import { type Device, Devices, type DeviceWorld } from './devices.js';
-import { GuestSinks, type SinkEngine } from './guest-sinks.js';
+import { type Device, Devices } from './devices.js';
+import { SeatError } from './errors.js';
+import { GuestInputs } from './guest-inputs.js';
 import { IdleWatch } from './idle.js';
-import { type GuestView, type OutputView, type Placement, Seating, type SeatView } from './seating.js';
-import type { GuestInput, InputHost } from './sinks.js';
+import { missing, seatDocument } from './seat-document.js';
+import { type Placement, Seating, type SeatView } from './seating.js';
+import type { InputHost } from './sinks.js';
 import { seatTable, targetOf } from './table.js';
-
-/** What cannot be done for a seat; the text says why. */
-export class SeatError extends Error {
-  constructor(
-    readonly kind: 'NotFound' | 'InvalidArgument' | 'Busy' | 'Unavailable',
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
-/** Everything around the seats. */
-export interface SeatWorld extends DeviceWorld {
-  makeEngine(priority: number, onNotice: (notice: InputNotice) => void): InputEngine;
-  outputs(): OutputView[];
-  guests(): GuestView[];
-  /** Guests that show themselves on what they are leased, and are there. */
-  lessees(): string[];
-  /** Seats of udev that cards are at. */
-  udevSeats(): string[];
-  ownInput(machine: string): GuestInput | null;
-  /** Puts guests where `SeatManager.placement` has them now. */
-  rearrange(): Promise<void>;
-  /** Something in the seats' documents changed. */
-  changed(): void;
-  run(command: readonly string[], environment: Record<string, string>): void;
-}
+import { InputWatch } from './watch.js';
+import type { SeatWorld } from './world.js';
 
 /** A seat as the input thread has it. */
 interface Handle {
@@ -55,14 +31,14 @@ export class SeatManager implements InputHost {
   private devices: Devices | null = null;
   private readonly seating = new Seating();
   private readonly handles = new Map<string, Handle>();
-  private readonly sinks = new Map<string, GuestSinks>();
+  private guests: GuestInputs | null = null;
   private turn: Promise<void> = Promise.resolve();
   private updateWanted = false;
   private scanWanted = true;
   private arrangement = '';
   private started = false;
   private stopped = false;
-  private watching: string | null = null;
+  private watching: InputWatch | null = null;
 
   constructor(
     private readonly world: SeatWorld,
@@ -83,6 +59,8 @@ export class SeatManager implements InputHost {
       this.onNotice(notice),
     );
     this.devices = new Devices(this.world, this.engine, this.log);
+    const ownInput = (machine: string) => this.world.ownInput(machine);
+    this.guests = new GuestInputs(this.engine, ownInput, this.log, () => void this.update());
     if (!this.engine.realtime) {
       this.log.warn({ reason: this.engine.realtimeReason }, 'the input thread has no real-time priority');
     }
@@ -131,7 +109,7 @@ export class SeatManager implements InputHost {
     for (const { idle } of this.handles.values()) idle.stop();
     await this.turn;
     await this.devices?.shutAll('the daemon ends');
-    for (const sinks of this.sinks.values()) await sinks.close();
+    await this.guests?.close();
     this.engine?.shut();
   }
 
@@ -161,7 +139,7 @@ export class SeatManager implements InputHost {
       );
     }
     await this.settleSeats(engine);
-    await this.settleGuests(engine, devices);
+    await this.guests?.update(this.config, this.seating, devices, this.present());
     await this.setTables(engine, devices);
     const arrangement = JSON.stringify(
       this.world.guests().map(({ name }) => [name, this.seating.placement(name)]),
@@ -171,6 +149,10 @@ export class SeatManager implements InputHost {
       await this.world.rearrange();
     }
     this.world.changed();
+  }
+
+  private present(): Set<string> {
+    return new Set([...this.world.guests().map(({ machine }) => machine), ...this.world.lessees()]);
   }
 
   private joinGuests(): void {
@@ -198,54 +180,10 @@ export class SeatManager implements InputHost {
       if (this.seating.seat(name) !== undefined) continue;
       this.handles.delete(name);
       handle.idle.stop();
-      if (this.watching === name) this.watching = null;
+      if (this.watching?.seat === name) this.watching = null;
       await engine.removeSeat(handle.id);
       this.log.info({ seat: name }, 'seat is gone');
     }
-  }
-
-  // ---- guests
-
-  private async settleGuests(engine: InputEngine, devices: Devices): Promise<void> {
-    const present = new Set([...this.world.guests().map(({ machine }) => machine), ...this.world.lessees()]);
-    const names = new Set(present);
-    for (const { name, input } of this.config.guests) {
-      if (input.how === 'uinput' || input.how === 'virtio') names.add(name);
-    }
-    for (const [name, sinks] of [...this.sinks]) {
-      if (names.has(name)) continue;
-      this.sinks.delete(name);
-      await sinks.close();
-    }
-    for (const name of names) {
-      const sinks =
-        this.sinks.get(name) ??
-        (await GuestSinks.make(name, engine as SinkEngine, this.log, () => void this.update()));
-      this.sinks.set(name, sinks);
-      const settings = this.config.guests.find((guest) => guest.name === name);
-      const seat = this.seating.seatOf(name) ?? this.seating.seats()[0];
-      await sinks.update({
-        how: this.howOf(name),
-        settings: settings?.input ?? null,
-        access: this.accessOf(settings),
-        devices: seat === undefined ? new Map() : descriptionsOf(devices.ofSeat(seat.config.name)),
-        positions: seat?.config.pointer === 'under',
-        present: present.has(name),
-        own: this.world.ownInput(name),
-      });
-    }
-  }
-
-  private howOf(machine: string): GuestInputName {
-    const settings = this.config.guests.find((guest) => guest.name === machine);
-    // Whoever is not in the configuration speaks our own protocol, or QEMU's.
-    return settings?.input.how ?? this.world.ownInput(machine)?.how ?? 'none';
-  }
-
-  private accessOf(settings: GuestConfig | undefined) {
-    const { guestSocketMode: mode, guestSocketGroup: group } = this.config.daemon;
-    const rule = settings !== undefined && 'uids' in settings ? settings : { uids: null, gids: null };
-    return { mode, group, allows: (uid: number, gid: number) => allowsPeer(rule, uid, gid) };
   }
 
   // ---- tables
@@ -262,7 +200,7 @@ export class SeatManager implements InputHost {
         view,
         handle.locked,
         open,
-        (machine) => this.sinks.get(machine)?.id ?? null,
+        (machine) => this.guests?.idOf(machine) ?? null,
         (guest) => machines.get(guest) ?? guest,
       );
       this.tellReady(view, handle, open.length);
@@ -309,9 +247,7 @@ export class SeatManager implements InputHost {
         this.tellOfDevice(notice.device, { reason: notice.why }, 'a device sends nonsense');
         break;
       case 'sinkEnded':
-        this.enqueue(async () => {
-          for (const sinks of this.sinks.values()) if (await sinks.ended(notice.sink, notice.why)) break;
-        });
+        this.enqueue(async () => this.guests?.ended(notice.sink, notice.why));
         void this.update();
         break;
       case 'leds':
@@ -326,10 +262,11 @@ export class SeatManager implements InputHost {
 
   private onHotkey(seatId: number, id: number, guestId: number | null): void {
     const name = [...this.handles].find(([, handle]) => handle.id === seatId)?.[0] ?? '';
+    this.look();
     const view = this.seating.seat(name);
     const hotkey = view?.config.hotkeys[id];
     if (view === undefined || hotkey === undefined) return;
-    const switched = [...this.sinks.values()].find((sinks) => sinks.id === guestId)?.name ?? null;
+    const switched = this.guests?.nameOf(guestId) ?? null;
     if (switched !== null) {
       this.log.info({ seat: name, guest: switched, keys: hotkey.text }, 'switched by hotkey');
       this.seating.switchTo(name, switched);
@@ -342,6 +279,13 @@ export class SeatManager implements InputHost {
       return;
     }
     const wanted = targetOf(view, hotkey.target);
+    if (wanted !== null && view.present.has(wanted)) {
+      // It came after the input thread was told who is there.
+      this.log.info({ seat: name, guest: wanted, keys: hotkey.text }, 'switched by hotkey');
+      this.seating.switchTo(name, wanted);
+      void this.update();
+      return;
+    }
     const reason = wanted === null ? 'the seat has no such guest' : `guest ${wanted} is not there`;
     this.log.info({ seat: name, keys: hotkey.text, reason }, 'hotkey without effect');
   }
@@ -428,29 +372,21 @@ export class SeatManager implements InputHost {
 
   /** Begins to keep events of a seat for `watched`, of one seat at a time; null ends it. Throws a SeatError. */
   watch(seat: string | null, keys: boolean): void {
-    if (seat === null) {
+    if (seat === null) this.watching?.end();
+    else this.view(seat);
+    const id = seat === null ? undefined : this.handles.get(seat)?.id;
+    if (seat === null || id === undefined || this.engine === null) {
       this.watching = null;
-      this.engine?.watch(null);
       return;
     }
-    this.view(seat);
-    if (this.watching !== null) throw new SeatError('Busy', `seat ${this.watching} is watched already`);
-    this.watching = seat;
-    this.engine?.watch(this.handles.get(seat)?.id ?? null, keys);
+    if (this.watching !== null) throw new SeatError('Busy', `seat ${this.watching.seat} is watched already`);
+    this.watching = new InputWatch(this.engine, seat, id, keys);
   }
 
   /** Events since the last call, oldest first. */
   watched(): InputEventDocument[] {
-    const names = new Map([...this.sinks.values()].map(({ id, name }) => [id, name]));
-    return (this.engine?.watched() ?? []).map(({ timeNs, device, guest, class: of, type, code, value }) => ({
-      timeUs: timeNs / 1000,
-      device: this.devices?.byId(device)?.node.path ?? '',
-      guest: guest === null ? null : (names.get(guest) ?? null),
-      class: of,
-      type,
-      code: code < 0 ? null : code,
-      value,
-    }));
+    const nodeOf = (device: number) => this.devices?.byId(device)?.node.path ?? '';
+    return this.watching?.take(nodeOf, (guest) => this.guests?.nameOf(guest) ?? null) ?? [];
   }
 
   // ---- for guests
@@ -491,61 +427,27 @@ export class SeatManager implements InputHost {
   documents(): SeatDocument[] {
     return this.seating.seats().flatMap((view) => {
       const handle = this.handles.get(view.config.name);
-      return handle === undefined ? [] : [this.document(view, handle)];
+      if (handle === undefined) return [];
+      const state = {
+        ready: handle.ready,
+        locked: handle.locked,
+        idle: handle.idle.isIdle,
+        idleMs: (this.engine?.idleNs(handle.id) ?? 0) / 1e6,
+        automatic: !this.config.seats.includes(view.config),
+      };
+      const guests = this.world.guests();
+      const guestsOf = (machine: string) => guests.filter((guest) => guest.machine === machine);
+      const document = seatDocument(view, state, (machine) => ({
+        how: this.guests?.how(this.config, machine) ?? 'none',
+        names: guestsOf(machine).map(({ name }) => name),
+        sinks: this.guests?.documents(machine) ?? [],
+      }));
+      return [{ ...document, devices: this.devices?.documents(view.config.name) ?? [] }];
     });
-  }
-
-  private document({ config, outputs, order, present, current }: SeatView, handle: Handle): SeatDocument {
-    const { name, udevSeat, pointer } = config;
-    const shown = (machine: string) => {
-      const names = this.world
-        .guests()
-        .filter((guest) => guest.machine === machine)
-        .map((guest) => guest.name);
-      return outputs.find((output) => output.shown.some(({ guest }) => names.includes(guest)))?.name ?? null;
-    };
-    return {
-      name,
-      udevSeat,
-      automatic: !this.config.seats.includes(config),
-      ready: handle.ready === '',
-      reason: handle.ready ?? '',
-      outputs: outputs.map((output) => ({ name: output.name, lit: output.lit !== null })),
-      guest: handle.locked ? null : current,
-      guests: order.map((machine) => ({
-        name: machine,
-        how: this.howOf(machine),
-        present: present.has(machine),
-        output: shown(machine),
-        sinks: this.sinks.get(machine)?.documents() ?? [],
-      })),
-      locked: handle.locked,
-      idle: handle.idle.isIdle,
-      idleMs: (this.engine?.idleNs(handle.id) ?? 0) / 1e6,
-      pointer,
-      devices: this.devices?.documents(name) ?? [],
-    };
   }
 
   /** Devices of no seat. */
   unassigned(): InputDeviceDocument[] {
     return this.devices?.documents(null) ?? [];
   }
-}
-
-function missing({ outputs }: SeatView, devices: number): string {
-  const lit = outputs.some((output) => output.lit !== null);
-  if (lit && devices > 0) return '';
-  if (!lit && devices === 0) return 'it has neither an output that is lit nor a device';
-  return lit ? 'it has no device' : 'it has no output that is lit';
-}
-
-function descriptionsOf(devices: readonly Device[]): Map<InputClass, DeviceDescription[]> {
-  const found = new Map<InputClass, DeviceDescription[]>();
-  for (const { opened } of devices) {
-    for (const { class: of, description } of opened?.classes ?? []) {
-      found.set(of, [...(found.get(of) ?? []), description]);
-    }
-  }
-  return found;
 }

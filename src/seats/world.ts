@@ -5,13 +5,31 @@ import { outputSettings } from '../config/match.js';
 import { FIRST_SEAT } from '../config/seats.js';
 import type { GuestManager } from '../guests/manager.js';
 import type { Card } from '../kms/card.js';
-import { classify, describeDevice, InputEngine } from '../native/input.js';
+import { classify, describeDevice, InputEngine, type InputNotice } from '../native/input.js';
 import { enumerateDevices } from '../native/session.js';
 import type { Logger } from '../service/log.js';
 import type { CardOpener } from '../session/cards.js';
-import type { SeatWorld } from './manager.js';
+import type { DeviceWorld } from './devices.js';
 import { inputNodes } from './nodes.js';
-import type { OutputView } from './seating.js';
+import type { GuestView, OutputView } from './seating.js';
+import type { GuestInput } from './sinks.js';
+
+/** Everything around the seats. */
+export interface SeatWorld extends DeviceWorld {
+  makeEngine(priority: number, onNotice: (notice: InputNotice) => void): InputEngine;
+  outputs(): OutputView[];
+  guests(): GuestView[];
+  /** Guests that show themselves on what they are leased, and are there. */
+  lessees(): string[];
+  /** Seats of udev that cards are at. */
+  udevSeats(): string[];
+  ownInput(machine: string): GuestInput | null;
+  /** Puts guests where `SeatManager.placement` has them now. */
+  rearrange(): Promise<void>;
+  /** Something in the seats' documents changed. */
+  changed(): void;
+  run(command: readonly string[], environment: Record<string, string>): void;
+}
 
 /** ID_SEAT of cards, by device node; asked again when cards' udev events come. */
 export class CardSeats {

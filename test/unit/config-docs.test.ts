@@ -74,6 +74,13 @@ test('the examples of the manual are right', () => {
   }
 });
 
+test('the examples of seats are right', () => {
+  const seats = readFileSync('docs/seats.md', 'utf8').replace(/^ {2}/gm, '');
+  const blocks = [...seats.matchAll(/```toml\n(.*?)```/gs)].map(([, text]) => text ?? '');
+  assert.ok(blocks.length >= 4);
+  for (const text of blocks) assert.ok(parseConfig(text, 'f', ACCOUNTS).seats.length > 0, text);
+});
+
 const hasScdoc = spawnSync('scdoc', ['-v']).error === undefined;
 
 for (const page of readdirSync('docs/man')) {
