@@ -425,6 +425,8 @@ export class SeatManager implements InputHost {
   // ---- documents
 
   documents(): SeatDocument[] {
+    if (this.engine === null) return [];
+    this.look();
     return this.seating.seats().flatMap((view) => {
       const handle = this.handles.get(view.config.name);
       if (handle === undefined) return [];
