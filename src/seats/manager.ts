@@ -243,9 +243,6 @@ export class SeatManager implements InputHost {
       case 'dropped':
         this.tellOfDevice(notice.device, { count: notice.count }, 'the kernel dropped events of a device');
         break;
-      case 'nonsense':
-        this.tellOfDevice(notice.device, { reason: notice.why }, 'a device sends nonsense');
-        break;
       case 'sinkEnded':
         this.enqueue(async () => this.guests?.ended(notice.sink, notice.why));
         void this.update();

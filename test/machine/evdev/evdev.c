@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/uinput.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,11 +250,15 @@ static int record(const char* directory, char** paths, int count) {
   static struct pollfd polled[MOST + 1];
   static FILE* files[MOST];
   if (count > MOST) die("too many devices");
+  /* Whoever reads too slowly loses events, and this is not what is tested. */
+  const struct sched_param priority = {.sched_priority = 1};
+  must(sched_setscheduler(0, SCHED_RR, &priority), "SCHED_RR");
   for (int i = 0; i < count; ++i) {
     char name[256];
     snprintf(name, sizeof name, "%s/%d", directory, i);
     files[i] = fopen(name, "wb");
     if (!files[i]) die(name);
+    setvbuf(files[i], NULL, _IOFBF, 1 << 19);
     polled[i] = (struct pollfd){.fd = open_device(paths[i], O_RDONLY), .events = POLLIN};
   }
   polled[count] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
