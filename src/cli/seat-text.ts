@@ -10,6 +10,21 @@ export function formatSeats(
   if (seats.length === 0) {
     return 'No seat. The configuration asks for no input; see docs/seats.md.\n';
   }
+  const devices = [
+    ...seats.flatMap((seat) => seat.devices.map((device) => deviceCells(device, seat.name))),
+    ...others.map((device) => deviceCells(device, '-')),
+  ];
+  const notes = notesOfDevices([...seats.flatMap((seat) => seat.devices), ...others]);
+  return [
+    formatSeatTable(seats, style),
+    `\n${bold('Devices', style)}\n`,
+    devices.length === 0 ? 'None.\n' : formatTable(DEVICE_HEAD, devices, style),
+    ...notes.map((note) => `  ${plain(note)}\n`),
+  ].join('');
+}
+
+/** A line each, and what those that are not ready wait for. */
+export function formatSeatTable(seats: readonly SeatDocument[], style: Style): string {
   const rows = seats.map((seat) => [
     plain(seat.name),
     stateOf(seat),
@@ -20,20 +35,9 @@ export function formatSeats(
     formatDuration(seat.idleMs),
   ]);
   const head = ['SEAT', 'STATE', 'OUTPUTS', 'GUEST', 'GUESTS', 'DEVICES', 'UNUSED FOR'];
-  const devices = [
-    ...seats.flatMap((seat) => seat.devices.map((device) => deviceCells(device, seat.name))),
-    ...others.map((device) => deviceCells(device, '-')),
-  ];
-  const notes = [
-    ...seats.filter(({ ready }) => !ready).map(({ name, reason }) => `${name}: waits: ${reason}`),
-    ...notesOfDevices([...seats.flatMap((seat) => seat.devices), ...others]),
-  ];
-  return [
-    formatTable(head, rows, style),
-    `\n${bold('Devices', style)}\n`,
-    devices.length === 0 ? 'None.\n' : formatTable(DEVICE_HEAD, devices, style),
-    ...notes.map((note) => `  ${plain(note)}\n`),
-  ].join('');
+  const waiting = seats.filter(({ ready }) => !ready);
+  const notes = waiting.map(({ name, reason }) => `  ${plain(`${name}: waits: ${reason}`)}\n`);
+  return formatTable(head, rows, style) + notes.join('');
 }
 
 /** One seat, with how its guests get input. */

@@ -8,6 +8,7 @@ import type {
   SessionDocument,
   StatusDocument,
 } from '../api/documents.js';
+import { formatSeatTable } from './seat-text.js';
 import {
   bold,
   count,
@@ -29,6 +30,7 @@ export function formatStatus(status: StatusDocument, style: Style): string {
     `\n${bold('Cards', style)}\n${formatCards(status.cards, style)}`,
     `\n${bold('Outputs', style)}\n${formatOutputs(status.outputs, style)}`,
     `\n${bold('Guests', style)}\n${formatGuests(status.guests, style)}`,
+    status.seats.length === 0 ? '' : `\n${bold('Seats', style)}\n${formatSeatTable(status.seats, style)}`,
     status.leases.length === 0 ? '' : `\n${bold('Leases', style)}\n${formatLeases(status.leases, style)}`,
   ].join('');
 }

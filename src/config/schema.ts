@@ -82,7 +82,7 @@ const daemon = key(
     realtime_priority: key(
       z.int().min(0).max(99),
       'a whole number from 0 to 99',
-      'Real-time priority of the flip threads; 0: no real-time scheduling.',
+      'Real-time priority of the flip threads and the input thread; 0: no real-time scheduling.',
     ).default(10),
   }),
   'a table, written [daemon]',

@@ -202,8 +202,8 @@ export class Devices {
       device.opened = this.engine.open({ fd: source.fd, path, class: of, ...options });
     } catch (error) {
       giveBack(source);
-      if (!isSystemError(error)) throw error;
-      this.refuse(device, error.message, 'warn');
+      // Whatever it is: other devices are none the worse for it.
+      this.refuse(device, error instanceof Error ? error.message : String(error), 'warn');
       return;
     }
     device.source = source;

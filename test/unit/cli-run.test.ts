@@ -428,6 +428,15 @@ test('seats: a table, one of them, a document', async () => {
   assert.match(io.stderr, /no seat "nobody"\n {2}There are desk, back\./);
 });
 
+test('the status has the seats where there are any', async () => {
+  const io = world({ status: status({ seats: [seat()] }) });
+  assert.equal(await run(['status'], io), EXIT.ok);
+  assert.match(io.stdout, /^Seats\nSEAT .*\ndesk +ready +HDMI-A-1 +tv /m);
+  const none = world();
+  await run(['status'], none);
+  assert.doesNotMatch(none.stdout, /Seats/);
+});
+
 test('no seat is told as what it is: not asked for', async () => {
   const io = world();
   assert.equal(await run(['seats'], io), EXIT.ok);
@@ -457,6 +466,17 @@ test('a seat is switched and locked, and devices are given to it; it is shown as
   );
   assert.match(io.stdout, /^desk: locked, /m);
   assert.equal(await run(['seat', 'switch', 'desk'], io), EXIT.usage);
+});
+
+test('top has the input of guests, with rates', async () => {
+  const io = world({ status: status({ seats: [seat()] }) });
+  let out = '';
+  io.terminal.write = (text) => {
+    out += text;
+  };
+  assert.equal(await run(['top', '--once'], io), EXIT.ok);
+  assert.match(out, /^GUEST +SEAT +INPUT +EVENTS\/S +DROPPED\/S +P50 +P99 +MAX$/m);
+  assert.match(out, /^tv +desk +keyboard, uinput +0 +0 +21 us +48 us +130 us$/m);
 });
 
 test('events of a seat: without keys unless asked', async () => {
