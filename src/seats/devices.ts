@@ -116,6 +116,8 @@ export class Devices {
       };
       this.devices.set(node.sysPath, device);
     }
+    // Another opens it from now on.
+    if (device.node.udevSeat !== node.udevSeat) await this.shut(device, `udev has it at ${node.udevSeat}`);
     device.node = node;
     const known = device.class ?? undefined;
     const entry = settingsFor(config, node, known);

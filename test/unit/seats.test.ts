@@ -403,6 +403,27 @@ test('a session that is not active has no devices of the seat manager, and they 
   assert.equal(scene.table().devices.length, 2);
 });
 
+test('a device that udev has at another seat from now on is opened anew', async () => {
+  const scene = await started(`${SEAT}[[seat]]\nname = "two"\n`, (it) => {
+    it.nodes = [nodeOf(1, { name: 'Managed' })];
+  });
+  assert.deepEqual(
+    [...scene.engine.open_.values()].map(({ grab }) => grab),
+    [false],
+  );
+  scene.nodes = [nodeOf(1, { udevSeat: 'two' })];
+  await scene.seats.rescan();
+  assert.deepEqual(
+    [...scene.engine.open_.values()].map(({ grab }) => grab),
+    [true],
+  );
+  assert.equal(scene.closed, 1);
+  assert.deepEqual(
+    scene.document('two').devices.map(({ by, udevSeat }) => [by, udevSeat]),
+    [['udev', 'two']],
+  );
+});
+
 test('a call gives a device to another seat until it is unplugged', async () => {
   const scene = await started(`${SEAT}[[seat]]\nname = "two"\ninput = { grab = "no" }\n`);
   await scene.seats.attach('event1', 'two');
