@@ -28,6 +28,7 @@ export class GuestManager implements GuestHost {
   /** By name: an assignment outlives the guest's connection. */
   private readonly assignments = new Map<string, AssignRequest>();
   readonly lessees = new Map<string, LeaseGuest>();
+  private settling: Promise<void> = Promise.resolve();
   readonly log: Logger;
 
   constructor(
@@ -123,8 +124,15 @@ export class GuestManager implements GuestHost {
     this.changed();
   }
 
-  /** Puts a guest where assignment, configuration or the planner say. */
-  private async settle(guest: Guest): Promise<void> {
+  /** Puts a guest where its seat, assignment, configuration or the planner say; one after the other, as seats and outputs both ask. */
+  private settle(guest: Guest): Promise<void> {
+    const step = this.settling.then(() => this.settleNow(guest));
+    this.settling = step.catch(() => {});
+    return step;
+  }
+
+  private async settleNow(guest: Guest): Promise<void> {
+    if (this.guests.get(guest.name) !== guest) return;
     const request = this.assignments.get(guest.name);
     guest.wish =
       request === undefined ? null : { area: request.area ?? null, plane: request.plane ?? 'auto' };
