@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StatusDocument } from '../../../src/api/documents.js';
@@ -20,6 +21,7 @@ const RULE = `polkit.addRule(function (action, subject) {
     return polkit.Result.YES;
 });
 `;
+const DEVICE_RULES = '/run/udev/rules.d/72-scanoutd.rules';
 const CONFIG = '/etc/scanoutd';
 const PATIENCE_MS = 150_000;
 let card: VkmsDevice;
@@ -64,7 +66,13 @@ before(() => {
   const leases = ['desk', 'wall'].map(
     (name) => `[[lease]]\nname = "${name}"\noutputs = ["${card.connectors[0]}"]\n`,
   );
-  writeFileSync(`${CONFIG}/scanoutd.toml`, leases.join(''));
+  const guest = '[[guest]]\nname = "box"\ninput = "uinput"\n';
+  writeFileSync(`${CONFIG}/scanoutd.toml`, `${leases.join('')}${guest}`);
+  mkdirSync(dirname(DEVICE_RULES), { recursive: true });
+  copyFileSync('systemd/72-scanoutd.rules', DEVICE_RULES);
+  execFileSync('modprobe', ['-a', 'uinput', 'evdev']);
+  execFileSync('udevadm', ['control', '--reload']);
+  execFileSync('udevadm', ['trigger', '--settle', '--action=add', '/sys/devices/virtual/misc/uinput']);
   systemctl('daemon-reload');
   // Its start takes longer in an emulated machine than callers wait for an answer.
   systemctl('restart', 'polkit.service');
@@ -76,7 +84,7 @@ after(() => {
   } finally {
     rmSync(DROP_IN, { recursive: true });
     rmSync(`/etc/systemd/system/${UNIT}`);
-    for (const path of [POLICY, `${ACTIONS}/org.scanoutd1.policy`, RULES, CONFIG])
+    for (const path of [DEVICE_RULES, POLICY, `${ACTIONS}/org.scanoutd1.policy`, RULES, CONFIG])
       rmSync(path, { recursive: true });
     card.destroy();
   }
@@ -91,6 +99,17 @@ test('it starts as its own user, and is active only when the outputs are lit', (
   assert.equal(cards[0]?.realtime, true, cards[0]?.realtimeReason);
   const uid = execFileSync('stat', ['-c', '%U', `/proc/${property('MainPID')}`], { encoding: 'utf8' }).trim();
   assert.equal(uid, 'scanoutd');
+});
+
+test('its user reads the input devices, and makes those of a guest, which guests may open', () => {
+  const [seat] = status().seats;
+  assert.deepEqual([seat?.name, seat?.automatic, seat?.ready], ['seat0', true, true], seat?.reason);
+  assert.ok(seat?.devices.every(({ open, grab }) => open && grab));
+  execFileSync('udevadm', ['settle']);
+  for (const name of ['keyboard', 'pointer']) {
+    const link = `/dev/input/scanoutd/box/${name}`;
+    assert.equal(execFileSync('stat', ['-Lc', '%G %a', link], { encoding: 'utf8' }), 'scanoutd-guest 660\n');
+  }
 });
 
 /** A call over the system bus by a user, who is in no group but `groups`. */
