@@ -24,6 +24,8 @@ public:
   virtual void read_done() noexcept = 0;
   /// That happened, whether or not anything is different.
   virtual void dropped(uint32_t device) noexcept = 0;
+  /// There are lines about it for people to read, of a library that reads it.
+  virtual void said(uint32_t device) noexcept = 0;
   /// It cannot be read any more, and is not. `error`: a positive errno; ENODEV when it was unplugged or
   /// revoked.
   virtual void gone(uint32_t device, int error) noexcept = 0;

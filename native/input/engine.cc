@@ -171,6 +171,10 @@ void Engine::dropped(uint32_t device) noexcept {
   tell({.what = Notice::What::dropped, .id = device});
 }
 
+void Engine::said(uint32_t device) noexcept {
+  tell({.what = Notice::What::said, .id = device});
+}
+
 void Engine::gone(uint32_t device, int error) noexcept {
   for (Seat* seat : seats_)
     router_.forget_device(*seat, device);

@@ -49,6 +49,7 @@ struct Notice {
     hotkey,      // seat, id, guest (0: none)
     device_gone, // id, error
     dropped,     // id
+    said,        // id; see DeviceOwner
     sink_ended,  // id, error, why
     leds,        // id of the sink, leds
   };
@@ -115,6 +116,7 @@ private:
   void resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept override;
   void read_done() noexcept override { unflushed_.flush(); }
   void dropped(uint32_t device) noexcept override;
+  void said(uint32_t device) noexcept override;
   void gone(uint32_t device, int error) noexcept override;
   // SinkOwner
   void leds_set(Sink& sink, uint32_t leds) noexcept override;
