@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "input/describe.h"
+#include "input/libinput_device.h"
 
 namespace scanout::addon {
 
@@ -74,6 +75,10 @@ Napi::Value InputEngine::post_command(std::unique_ptr<input::Command> command, c
 
 void InputEngine::notify(const input::Notice& notice) {
   using What = input::Notice::What;
+  if (notice.what == What::said) {
+    pass_on_lines(notice.id);
+    return;
+  }
   const Napi::Env env = Env();
   Napi::Object object = Napi::Object::New(env);
   const auto type = [&](const char* name, const char* of) {
@@ -92,6 +97,8 @@ void InputEngine::notify(const input::Notice& notice) {
   case What::dropped:
     type("dropped", "device");
     break;
+  case What::said: // dealt with above
+    break;
   case What::sink_ended:
     type("sinkEnded", "sink");
     object.Set("why", notice.why);
@@ -106,6 +113,23 @@ void InputEngine::notify(const input::Notice& notice) {
     object.Set("code", notice.error != 0 ? base::errno_name(notice.error) : "");
   }
   on_notice_.Call({object});
+}
+
+/// What libinput has to say of a device.
+void InputEngine::pass_on_lines(uint32_t id) {
+  const auto found = devices_.find(id);
+  if (found == devices_.end()) return;
+  const std::shared_ptr<input::Device> device = found->second; // a callback may close it
+  auto* const one = dynamic_cast<input::LibinputDevice*>(device.get());
+  while (one != nullptr) {
+    const auto line = one->line();
+    if (!line) return;
+    Napi::Object object = Napi::Object::New(Env());
+    object.Set("type", "nonsense");
+    object.Set("device", id);
+    object.Set("why", line->text.data());
+    on_notice_.Call({object});
+  }
 }
 
 Napi::Value InputEngine::heartbeat(const Napi::CallbackInfo& info) {

@@ -11,6 +11,7 @@
 #include "addon/loop.h"
 #include "addon/wrapped.h"
 #include "input/engine.h"
+#include "input/libinput_context.h"
 
 namespace scanout::addon {
 
@@ -83,6 +84,7 @@ private:
   void drain();
   void settle(input::Command& command);
   void notify(const input::Notice& notice);
+  void pass_on_lines(uint32_t device);
   void shut_down();
 
   std::unique_ptr<input::Engine> engine_;
@@ -90,6 +92,7 @@ private:
   Napi::FunctionReference on_notice_;
   std::map<Waiting*, std::unique_ptr<Waiting>> waiting_;
   uint32_t last_id_ = 0; // of everything
+  input::LibinputContexts contexts_;
   ById<input::Device> devices_;
   ById<input::Seat> seats_;
   ById<input::Guest> guests_;

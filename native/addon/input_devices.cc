@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "addon/input.h"
+#include "addon/input_libinput.h"
 #include "base/clock.h"
 #include "input/uinput_sink.h"
 
@@ -65,6 +66,7 @@ Napi::Object opened_to_js(Napi::Env env, input::Device& device) {
     classes.Set(classes.Length(), one);
   }
   object.Set("classes", classes);
+  object.Set("refused", refused_to_js(env, device));
   return object;
 }
 
@@ -85,11 +87,17 @@ Napi::Value InputEngine::open(const Napi::CallbackInfo& info) {
   const Napi::Object options = to_object(info[0], "options");
   base::UniqueFd fd = take_fd(options.Get("fd"), "options.fd");
   const std::string read = to_string(options.Get("read"), "options.read");
-  if (read != "raw") throw base::UsageError("options.read: raw expected");
-  const auto device = std::make_shared<input::RawDevice>(
-      next_id(), std::move(fd),
-      input::RawOptions{.of = to_input_class(options.Get("class"), "options.class"),
-                        .grab = to_bool(options.Get("grab"), "options.grab")});
+  std::shared_ptr<input::Device> device;
+  if (read == "raw") {
+    device = std::make_shared<input::RawDevice>(
+        next_id(), std::move(fd),
+        input::RawOptions{.of = to_input_class(options.Get("class"), "options.class"),
+                          .grab = to_bool(options.Get("grab"), "options.grab")});
+  } else if (read == "libinput") {
+    device = open_libinput(next_id(), std::move(fd), options, contexts_);
+  } else {
+    throw base::UsageError("options.read: raw or libinput expected");
+  }
   const auto begin = [device](input::Engine& engine) {
     if (const int error = engine.add(*device); error != 0)
       engine.tell({.what = input::Notice::What::device_gone, .id = device->id, .error = error});

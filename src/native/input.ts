@@ -84,6 +84,11 @@ export interface DeviceOptions {
   /** EVIOCGRAB: nobody else gets its events. */
   grab: boolean;
   libinput: LibinputOptions;
+  /**
+   * For libinput: devices of one group know of each other, as when a touchpad is to be off while a keyboard is typed on. The
+   * seat's name. Of those, libinput pairs devices that have the same ID_SEAT in udev. Default: "".
+   */
+  group?: string;
 }
 
 /** A device that was opened. */
@@ -91,6 +96,8 @@ export interface OpenedDevice {
   id: number;
   /** How it comes out: with `read` "libinput", another one than the device's own. One for each class that comes out. */
   classes: { class: InputClass; description: DeviceDescription }[];
+  /** A line for each option of libinput that could not be set, as "tap: the device has no such setting". The others are set. */
+  refused: string[];
 }
 
 /** Part of an output in which a guest is shown, topmost first in a table. Pixels. */
@@ -143,6 +150,8 @@ export type InputNotice =
   | { type: 'dropped'; device: number; count: number }
   /** A sink ended; it is to be removed. */
   | { type: 'sinkEnded'; sink: number; errno: number; code: string; why: string }
+  /** libinput says what is wrong with a device: events that make no sense, most of all. In its own words. */
+  | { type: 'nonsense'; device: number; why: string }
   /** The guest of a sink set its LEDs: bits by LED_*. */
   | { type: 'leds'; sink: number; leds: number };
 
