@@ -52,7 +52,7 @@ libinput_device* LibinputContext::add(LibinputDevice& device) {
   libinput_device* handle = libinput_path_add_device(handle_, device.path().c_str());
   if (handle == nullptr) {
     devices_.pop_back();
-    throw base::SystemError(ENOTSUP, "libinput_path_add_device", device.path(), line_.data());
+    throw base::SystemError(EOPNOTSUPP, "libinput_path_add_device", device.path(), line_.data());
   }
   libinput_device_set_user_data(handle, &device);
   return libinput_device_ref(handle);

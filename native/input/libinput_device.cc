@@ -92,7 +92,7 @@ void LibinputDevice::make_sources(const Description& raw) {
     sources_.push_back(source.get());
   }
   if (sources_.empty())
-    throw base::SystemError(ENOTSUP, "libinput_device_has_capability", path_,
+    throw base::SystemError(EOPNOTSUPP, "libinput_device_has_capability", path_,
                             "libinput makes no device of it that a guest could use");
 }
 

@@ -46,6 +46,20 @@ const TOUCHPAD: MadeDevice = {
     [MT.ID]: [0, 65535],
   },
 };
+/** As virtual machines have them. */
+const POSITION: MadeDevice = {
+  name: 'Test Position',
+  id: [3, 0x627, 1, 0],
+  keys: ['272-274'],
+  relative: [8],
+  absolute: { 0: [0, 32767], 1: [0, 32767] },
+};
+const PAD: MadeDevice = {
+  name: 'Test Tablet Pad',
+  id: [3, 0x56a, 0x1234, 0x111],
+  keys: ['256-259', 331],
+  absolute: { 0: [0, 1], 1: [0, 1], 8: [0, 71], 40: [0, 15] },
+};
 const BUILT_IN_KEYBOARD: MadeDevice = { ...KEYBOARD, name: 'Built-in Keyboard', id: [I8042, 1, 1, 0xab41] };
 const MODE_SWITCH: MadeDevice = { name: 'Mode Switch', id: [I8042, 0, 5, 0], switches: [TABLET_MODE] };
 
@@ -376,6 +390,103 @@ test('a tablet has its tools, with pressure and tilt', async () => {
   await unplug(tablet);
 });
 
+test('a pad of a tablet has its buttons and its ring', async () => {
+  const pad = await plug(PAD);
+  assert.deepEqual(classes(pad), ['pad']);
+  for (const button of [256, 259]) {
+    for (const value of [1, 0]) {
+      pad.input.send(key(button, value), abs(40, value * 15));
+      assert.deepEqual(await pad.reader.take(1), [key(button, value)]);
+    }
+  }
+  pad.input.send(abs(8, 20), abs(40, 15));
+  assert.deepEqual(await pad.reader.take(2), [abs(8, 20), abs(40, 15)]);
+  pad.input.send(abs(8, 53));
+  assert.deepEqual(await pad.reader.take(1), [abs(8, 53)]);
+  pad.input.send(abs(8, 0), abs(40, 0));
+  assert.deepEqual(await pad.reader.take(2), [abs(8, 0), abs(40, 0)]);
+  await unplug(pad);
+});
+
+test('a pointer with a position keeps it', async () => {
+  const pointer = await plug(POSITION);
+  assert.deepEqual(classes(pointer), ['absolute']);
+  for (const [x, y] of [
+    [1, 32766],
+    [20000, 0],
+    [32767, 32767],
+  ] as const) {
+    pointer.input.send(abs(0, x), abs(1, y));
+    assert.deepEqual(await pointer.reader.take(2), [abs(0, x), abs(1, y)]);
+  }
+  pointer.input.send(key(LEFT, 1));
+  assert.deepEqual(await pointer.reader.take(1), [key(LEFT, 1)]);
+  pointer.input.send(rel(REL.WHEEL, 1));
+  assert.deepEqual(await pointer.reader.take(2), [rel(REL.WHEEL_HI_RES, 120), rel(REL.WHEEL, 1)]);
+  await unplug(pointer);
+});
+
+/** Opens and closes a device of the group as long as another one plays: how often. */
+async function openBeside(playing: Promise<void>, other: TestInput, group: string): Promise<number> {
+  let opened = 0;
+  let played = false;
+  const end = playing.finally(() => {
+    played = true;
+  });
+  for (; !played; ++opened) {
+    const { id } = engine.open({
+      fd: new Fd(openSync(other.path, 'r+')),
+      path: other.path,
+      class: 'pointer', // it decides nothing
+      read: 'libinput',
+      grab: true,
+      libinput: {},
+      group,
+    });
+    await engine.close(id);
+  }
+  await end;
+  return opened;
+}
+
+test('nothing is lost while other devices of the group come and go', async () => {
+  const mouse = await plug(MOUSE, { accelProfile: 'flat' }, { group: 'busy' });
+  const other = await TestInput.make({ ...MOUSE, name: 'Another Mouse' });
+  const moves = Array.from({ length: 400 }, () => [rel(REL.X, 1)]);
+  // What the kernel keeps for a reader lasts longer than a device takes to be opened.
+  const opened = await openBeside(mouse.input.play(moves, 4000), other, 'busy');
+  assert.ok(opened >= 5, `${opened} times`);
+  assert.equal(sum(await mouse.reader.take(400), REL.X), 400);
+  await unplug(mouse);
+  await other.end();
+});
+
+test('what libinput has to say of a device is told', async () => {
+  const pad = await plug(TOUCHPAD);
+  await pad.input.play(strokes(1, 2, [1700, 0]), FRAME_US);
+  await until('a jump is told', () =>
+    notices.some((one) => one.type === 'nonsense' && one.device === pad.id && /jump/.test(one.why)),
+  );
+  await unplug(pad);
+
+  // More at once than the kernel keeps for a reader, who is busy.
+  const keyboard = await plug(KEYBOARD, {}, { group: 'flood' });
+  const other = await TestInput.make(MOUSE);
+  const dropped = () => notices.some((one) => one.type === 'dropped' && one.device === keyboard.id);
+  for (let i = 0; i < 20 && !dropped(); ++i) {
+    const taps = Array.from({ length: 2000 }, (_, at) => [key(A, (at + 1) % 2)]);
+    await openBeside(keyboard.input.play(taps, 0), other, 'flood');
+  }
+  assert.ok(dropped());
+  keyboard.input.send(key(A, 1));
+  keyboard.input.send(key(A, 0));
+  // Whatever was lost, a key is pressed and released by turns.
+  await keyboard.input.play([], 0);
+  await until('all of it', () => keyboard.reader.events.findLast(([type]) => type === EV.KEY)?.[2] === 0);
+  await unplug(keyboard);
+  await other.end();
+});
+
 test('a keyboard shows the LEDs of its guest', async () => {
   const keyboard = await plug(KEYBOARD);
   for (const value of [1, 0]) {
@@ -432,7 +543,7 @@ test('what cannot be read or set is refused with a reason', async () => {
   assert.throws(() => open({ calibration: [1, 2] }), /libinput.calibration: six numbers expected/);
   // A descriptor of another device than the path's.
   const other = await TestInput.make(TOUCHSCREEN);
-  assert.throws(() => open({}, other.path), { code: 'ENOTSUP' });
+  assert.throws(() => open({}, other.path), { code: 'EOPNOTSUPP' });
   assert.deepEqual(descriptors(input.path), []);
   await other.end();
   await input.end();
