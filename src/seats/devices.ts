@@ -201,7 +201,7 @@ export class Devices {
     const { node, seat, by } = device;
     const { path, name } = node;
     try {
-      device.opened = this.engine.open({ fd: source.fd, path, class: of, ...options });
+      device.opened = this.engine.open({ fd: source.fd, path, class: of, group: seat ?? '', ...options });
     } catch (error) {
       giveBack(source);
       // Whatever it is: other devices are none the worse for it.
@@ -215,6 +215,9 @@ export class Devices {
       { device: path, name, class: of, seat, by, read: options.read, grab: options.grab },
       'device opened',
     );
+    for (const reason of device.opened.refused) {
+      this.log.warn({ device: path, name, reason }, 'an option of libinput is not set');
+    }
   }
 
   /** Says why, once for each reason. */

@@ -243,6 +243,9 @@ export class SeatManager implements InputHost {
       case 'dropped':
         this.tellOfDevice(notice.device, { count: notice.count }, 'the kernel dropped events of a device');
         break;
+      case 'nonsense':
+        this.tellOfDevice(notice.device, { reason: notice.why }, 'libinput has something to say of a device');
+        break;
       case 'sinkEnded':
         this.enqueue(async () => this.guests?.ended(notice.sink, notice.why));
         void this.update();

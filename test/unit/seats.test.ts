@@ -46,7 +46,11 @@ class FakeEngine {
   open(options: DeviceOptions) {
     const id = ++this.last;
     this.open_.set(id, options);
-    return { id, classes: [{ class: options.class, description: usualDescription(options.class) }] };
+    return {
+      id,
+      classes: [{ class: options.class, description: usualDescription(options.class) }],
+      refused: [],
+    };
   }
   async close(id: number) {
     this.open_.delete(id);
