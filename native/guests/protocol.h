@@ -1,5 +1,6 @@
 /*
- * scanoutd guest protocol, version 1.3: the single source of the wire format and of the flip page.
+ * scanoutd guest protocol, version 1.4: the single source of the wire format, of the flip page and of
+ * the input ring.
  *
  * Transport: an AF_UNIX SOCK_SEQPACKET socket (default /run/scanoutd/guest.sock), host endianness, one
  * message a packet, file descriptors by SCM_RIGHTS. Every message begins with struct scanoutd_header and has
@@ -7,7 +8,7 @@
  * refused and its descriptors are closed. docs/guest-protocol.md tells the rules in prose.
  *
  * Frames do not travel over the socket: the guest puts an entry into the flip page and signals its kick
- * eventfd.
+ * eventfd. Nor does input: the daemon puts events into the input ring and signals the guest's eventfd.
  *
  * Plain C11, no dependency. All structures are naturally aligned, without padding that is not named.
  */
@@ -21,7 +22,7 @@ extern "C" {
 #endif
 
 #define SCANOUTD_VERSION_MAJOR 1u /* differs: no common language, the hello is refused */
-#define SCANOUTD_VERSION_MINOR 3u /* the smaller of both sides' is spoken; a minor only adds */
+#define SCANOUTD_VERSION_MINOR 4u /* the smaller of both sides' is spoken; a minor only adds */
 
 #define SCANOUTD_SOCKET_PATH "/run/scanoutd/guest.sock"
 
@@ -51,6 +52,8 @@ enum scanoutd_message {
   SCANOUTD_OFFER_DEVICE = 7,
   /* 1.3; instead of HELLO. Answer: LEASE, once the lease is free, or ERROR */
   SCANOUTD_TAKE_LEASE = 8,
+  /* 1.4; fds: event eventfd, room eventfd. Answer: INPUT, once the guest's seat is there, or ERROR */
+  SCANOUTD_TAKE_INPUT = 9,
   /* daemon to guest */
   SCANOUTD_WELCOME = 0x8001,   /* fds: flip page memfd; with SCANOUTD_CAP_FENCE also the fence socket */
   SCANOUTD_CONFIGURE = 0x8002, /* the guest's area: at first, and whenever it changes (resize) */
@@ -58,6 +61,7 @@ enum scanoutd_message {
   SCANOUTD_STATE = 0x8004,     /* how a plane of the guest is shown, and why not directly */
   SCANOUTD_LEASE = 0x8005,     /* 1.3; fds: the lease, a descriptor of the card */
   SCANOUTD_LEASE_NOTICE = 0x8006, /* 1.3; the lease will be taken back */
+  SCANOUTD_INPUT = 0x8007,        /* 1.4; fds: input ring memfd, reply page memfd */
   SCANOUTD_DONE = 0x80fe,
   SCANOUTD_ERROR = 0x80ff,
 };
@@ -212,6 +216,22 @@ struct scanoutd_set_present {
   uint32_t mode; /* enum scanoutd_present_mode */
 };
 
+/*
+ * Asks for the input of the seat that shows the guest. Descriptors: the event eventfd, which the daemon
+ * signals when there is something new in the ring, and the room eventfd, which the guest signals as the reply
+ * page says. Not while a former one is open or has not ended. After SCANOUTD_INPUT_ENDED it may be asked
+ * again.
+ */
+struct scanoutd_take_input {
+  struct scanoutd_header header;
+};
+
+struct scanoutd_input {
+  struct scanoutd_header header;
+  uint32_t ring_size;  /* bytes to map, read only, shared: SCANOUTD_INPUT_RING_SIZE */
+  uint32_t reply_size; /* bytes to map, read and write, shared: SCANOUTD_INPUT_REPLY_SIZE */
+};
+
 struct scanoutd_bye {
   struct scanoutd_header header;
 };
@@ -242,6 +262,7 @@ enum scanoutd_code {
   SCANOUTD_INTERNAL = 17,
   SCANOUTD_NO_LEASE = 18,    /* 1.3; it cannot be had: an output is not there, or planes or CRTCs are short */
   SCANOUTD_LEASE_ENDED = 19, /* 1.3; it was taken back; the text says why */
+  SCANOUTD_INPUT_ENDED = 20, /* 1.4; nothing comes into the input ring any more; the text says why */
 };
 
 struct scanoutd_error {
@@ -348,17 +369,140 @@ struct scanoutd_flip_page {
   struct scanoutd_flip_slot slots[SCANOUTD_MAX_PLANES];
 };
 
+/* ---- The input ring (1.4)
+ *
+ * Two pieces of memory, both made and sealed by the daemon: the ring, which the guest can only read, and the
+ * reply page, which the daemon only reads.
+ * ----------------------------------------------------------------------------------------- */
+
+#define SCANOUTD_INPUT_RING_SIZE 131072u
+#define SCANOUTD_INPUT_REPLY_SIZE 4096u
+#define SCANOUTD_INPUT_MAGIC 0x54504e49u /* "INPT" */
+#define SCANOUTD_INPUT_EVENTS 4096u      /* a power of two */
+#define SCANOUTD_INPUT_DEVICES 16u
+#define SCANOUTD_INPUT_MAX_FRAME 1024u /* events of one frame, SYN_REPORT included */
+
+/* A guest has one device of each at most: what all devices of its seat that are of that class send. */
+enum scanoutd_input_class {
+  SCANOUTD_INPUT_KEYBOARD = 0,
+  SCANOUTD_INPUT_POINTER = 1,  /* relative */
+  SCANOUTD_INPUT_ABSOLUTE = 2, /* a pointer with a position */
+  SCANOUTD_INPUT_TOUCHSCREEN = 3,
+  SCANOUTD_INPUT_TOUCHPAD = 4,
+  SCANOUTD_INPUT_TABLET = 5,
+  SCANOUTD_INPUT_PAD = 6, /* buttons, rings and strips of a tablet */
+  SCANOUTD_INPUT_SWITCH = 7,
+  SCANOUTD_INPUT_JOYSTICK = 8,
+};
+
+/* As struct input_absinfo of linux/input.h. */
+struct scanoutd_input_axis {
+  int32_t value; /* when the device was described; later ones are in events */
+  int32_t minimum, maximum;
+  int32_t fuzz, flat;
+  int32_t resolution; /* units a millimetre, or a radian for rotations; 0: unknown */
+};
+
+/* All that is needed to make a device of it (uinput, a virtual machine's): bits by the numbers of
+ * linux/input-event-codes.h. */
+struct scanoutd_input_device {
+  char name[80];    /* NUL-terminated */
+  uint32_t present; /* 1; 0: the guest has no device of this class, and the rest is 0 */
+  uint16_t bus, vendor, product, version;
+  uint32_t properties; /* INPUT_PROP_* */
+  uint32_t types;      /* EV_* */
+  uint32_t relative;   /* REL_* */
+  uint32_t misc;       /* MSC_* */
+  uint32_t switches;   /* SW_* */
+  uint32_t leds;       /* LED_* */
+  uint32_t reserved0;
+  uint64_t absolute;                   /* ABS_* */
+  uint64_t keys[12];                   /* KEY_*, BTN_* */
+  struct scanoutd_input_axis axes[64]; /* by ABS_*; those that `absolute` has */
+  uint32_t reserved1[8];
+};
+
+/* A frame is the events up to and including EV_SYN, SYN_REPORT. All of one frame have one time, one device
+ * and one epoch. */
+struct scanoutd_input_event {
+  uint64_t time_ns; /* CLOCK_MONOTONIC, the kernel's, of when the device sent it */
+  uint32_t epoch;   /* of the devices that it belongs to */
+  uint16_t device;  /* enum scanoutd_input_class */
+  uint16_t type;
+  uint16_t code;
+  uint16_t reserved;
+  int32_t value;
+};
+
+/*
+ * Written by the daemon, mapped by the guest for reading only.
+ *
+ * Event n, counted from 0 for as long as the ring lasts, is events[n % SCANOUTD_INPUT_EVENTS]. The daemon
+ * writes whole frames, then stores `written` (release), then signals the event eventfd. The guest takes
+ * `written` (acquire), copies what is before it, then stores `read` of the reply page (release).
+ *
+ * A guest that does not read makes the daemon wait: frames that find no room are kept, their motion merged,
+ * and at last the oldest motion is dropped, never a release. `waiting` is 1 meanwhile. The guest, after it
+ * has stored `read` and a full fence: when `waiting` is 1 and half of the ring or more is free, signals its
+ * room eventfd.
+ */
+struct scanoutd_input_ring {
+  uint32_t magic;
+  uint32_t version_major;
+  uint32_t version_minor;
+  uint32_t capacity;    /* SCANOUTD_INPUT_EVENTS */
+  uint32_t event_size;  /* sizeof(struct scanoutd_input_event) */
+  uint32_t device_size; /* sizeof(struct scanoutd_input_device) */
+  uint32_t reserved0[10];
+
+  uint64_t written; /* events so far */
+  uint32_t waiting;
+  uint32_t reserved1;
+  uint64_t merged;  /* events that became part of others, since the guest was slow */
+  uint64_t dropped; /* events that it will never see */
+  uint64_t reserved2[4];
+
+  /* Even, and greater after the devices have changed; odd while the daemon writes them: take it (acquire),
+   * copy the devices, take it again; changed or odd means copy again. */
+  uint32_t epoch;
+  uint32_t reserved3[15];
+
+  uint64_t reserved4[488];
+  struct scanoutd_input_device devices[SCANOUTD_INPUT_DEVICES]; /* by enum scanoutd_input_class */
+  struct scanoutd_input_event events[SCANOUTD_INPUT_EVENTS];
+};
+
+#define SCANOUTD_INPUT_LEDS_SET (1u << 31)
+
+/* Written by the guest, copied and then checked by the daemon: a nonsensical `read` ends the ring. */
+struct scanoutd_input_reply {
+  uint64_t read; /* events that the guest has read: never less than before, never more than `written` */
+  uint64_t reserved0[7];
+  /* The LEDs of its keyboard, bits by LED_*, with SCANOUTD_INPUT_LEDS_SET; then the room eventfd. */
+  uint32_t leds;
+  uint32_t reserved1[15];
+  uint64_t reserved2[496];
+};
+
 #ifdef __cplusplus
 }
 static_assert(sizeof(struct scanoutd_flip_entry) == 192);
 static_assert(sizeof(struct scanoutd_flip_feedback) == 128);
 static_assert(sizeof(struct scanoutd_flip_slot) == 768);
 static_assert(sizeof(struct scanoutd_flip_page) == SCANOUTD_FLIP_PAGE_SIZE);
+static_assert(sizeof(struct scanoutd_input_device) == 1792);
+static_assert(sizeof(struct scanoutd_input_event) == 24);
+static_assert(sizeof(struct scanoutd_input_ring) == SCANOUTD_INPUT_RING_SIZE);
+static_assert(sizeof(struct scanoutd_input_reply) == SCANOUTD_INPUT_REPLY_SIZE);
 #else
 _Static_assert(sizeof(struct scanoutd_flip_entry) == 192, "entry");
 _Static_assert(sizeof(struct scanoutd_flip_feedback) == 128, "feedback");
 _Static_assert(sizeof(struct scanoutd_flip_slot) == 768, "slot");
 _Static_assert(sizeof(struct scanoutd_flip_page) == SCANOUTD_FLIP_PAGE_SIZE, "page");
+_Static_assert(sizeof(struct scanoutd_input_device) == 1792, "device");
+_Static_assert(sizeof(struct scanoutd_input_event) == 24, "event");
+_Static_assert(sizeof(struct scanoutd_input_ring) == SCANOUTD_INPUT_RING_SIZE, "ring");
+_Static_assert(sizeof(struct scanoutd_input_reply) == SCANOUTD_INPUT_REPLY_SIZE, "reply");
 #endif
 
 #endif

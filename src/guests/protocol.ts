@@ -35,6 +35,7 @@ const fromGuest = namesOf([
   'renewBuffer',
   'offerDevice',
   'takeLease',
+  'takeInput',
 ]);
 const fromDaemon = namesOf([
   'welcome',
@@ -43,6 +44,7 @@ const fromDaemon = namesOf([
   'state',
   'lease',
   'leaseNotice',
+  'input',
   'done',
   'error',
 ]);
@@ -183,6 +185,9 @@ function checkFromGuest(message: GuestMessage, fds: number): void {
     case 'takeLease':
       checkName(message.name);
       break;
+    case 'takeInput':
+      allowed = [2];
+      break;
   }
   checkFds(message.type, fds, allowed);
 }
@@ -224,7 +229,7 @@ function checkAddBuffer({ buffer, width, height, planeCount, strides, offsets }:
 }
 
 /** How many descriptors come with a message of the daemon, where any do. */
-const FDS_FROM_DAEMON: Partial<Record<Name, number[]>> = { welcome: [1, 2], lease: [1] };
+const FDS_FROM_DAEMON: Partial<Record<Name, number[]>> = { welcome: [1, 2], lease: [1], input: [2] };
 
 function checkFromDaemon(message: DaemonMessage, fds: number): void {
   if (message.type === 'formats' || message.type === 'state') checkPlane(message.plane);

@@ -4,7 +4,7 @@
  */
 import { array, Layout, reserved, text, u32, u64, type Value } from './layout.js';
 
-export const VERSION = { major: 1, minor: 3 } as const;
+export const VERSION = { major: 1, minor: 4 } as const;
 export const SOCKET_PATH = '/run/scanoutd/guest.sock';
 
 export const MAX = {
@@ -19,6 +19,8 @@ export const MAX = {
 export const NAME_SIZE = 64;
 export const TEXT_SIZE = 208;
 export const FLIP_PAGE_SIZE = 4096;
+export const INPUT_RING_SIZE = 131072;
+export const INPUT_REPLY_SIZE = 4096;
 
 export const Message = {
   hello: 1,
@@ -29,12 +31,14 @@ export const Message = {
   renewBuffer: 6,
   offerDevice: 7,
   takeLease: 8,
+  takeInput: 9,
   welcome: 0x8001,
   configure: 0x8002,
   formats: 0x8003,
   state: 0x8004,
   lease: 0x8005,
   leaseNotice: 0x8006,
+  input: 0x8007,
   done: 0x80fe,
   error: 0x80ff,
 } as const;
@@ -44,6 +48,18 @@ export const Capability = { fence: 1n } as const;
 export const PlaneKind = { none: 0, primary: 1, overlay: 2, cursor: 3 } as const;
 export const PlaneState = { off: 0, direct: 1, copied: 2, unseen: 3 } as const;
 export const PresentMode = { mailbox: 0, fifo: 1, async: 2 } as const;
+/** What a device is to a guest, which has at most one of each. */
+export const InputClass = {
+  keyboard: 0,
+  pointer: 1,
+  absolute: 2,
+  touchscreen: 3,
+  touchpad: 4,
+  tablet: 5,
+  pad: 6,
+  switch: 7,
+  joystick: 8,
+} as const;
 /** Bits of a frame's flags. */
 export const Flip = { fenced: 1, hide: 2 } as const;
 /** Bits of the feedback's flags. */
@@ -70,6 +86,7 @@ export const Code = {
   internal: 17,
   noLease: 18,
   leaseEnded: 19,
+  inputEnded: 20,
 } as const;
 export type Code = (typeof Code)[keyof typeof Code];
 
@@ -124,6 +141,7 @@ export const layouts = {
   renewBuffer: new Layout({ buffer: u32, reserved }, HEADER_SIZE),
   offerDevice: new Layout({ versionMajor: u32, versionMinor: u32, name: text(NAME_SIZE) }, HEADER_SIZE),
   takeLease: new Layout({ versionMajor: u32, versionMinor: u32, name: text(NAME_SIZE) }, HEADER_SIZE),
+  takeInput: new Layout({}, HEADER_SIZE),
   welcome: new Layout(
     { versionMajor: u32, versionMinor: u32, capabilities: u64, pageSize: u32, reserved },
     HEADER_SIZE,
@@ -137,6 +155,7 @@ export const layouts = {
   state: new Layout({ plane: u32, state: u32, errnum: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
   lease: new Layout({ lease: text(NAME_SIZE) }, HEADER_SIZE),
   leaseNotice: new Layout({ milliseconds: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
+  input: new Layout({ ringSize: u32, replySize: u32 }, HEADER_SIZE),
   done: new Layout({}, HEADER_SIZE),
   error: new Layout({ code: u32, errnum: u32, fatal: u32, reserved, text: text(TEXT_SIZE) }, HEADER_SIZE),
 };
@@ -158,6 +177,7 @@ export type Bye = Any<'bye'>;
 export type RenewBuffer = Any<'renewBuffer'> & Body<'renewBuffer'>;
 export type OfferDevice = Any<'offerDevice'> & Body<'offerDevice'>;
 export type TakeLease = Any<'takeLease'> & Body<'takeLease'>;
+export type TakeInput = Any<'takeInput'>;
 export type GuestMessage =
   | Hello
   | AddBuffer
@@ -166,7 +186,8 @@ export type GuestMessage =
   | Bye
   | RenewBuffer
   | OfferDevice
-  | TakeLease;
+  | TakeLease
+  | TakeInput;
 
 export type Welcome = Any<'welcome'> & Body<'welcome'>;
 export type Configure = Any<'configure'> & Body<'configure'>;
@@ -174,6 +195,7 @@ export type Formats = Any<'formats'> & { plane: number; formats: Format[] };
 export type State = Any<'state'> & Body<'state'>;
 export type LeaseMessage = Any<'lease'> & Body<'lease'>;
 export type LeaseNotice = Any<'leaseNotice'> & Body<'leaseNotice'>;
+export type InputMessage = Any<'input'> & Body<'input'>;
 export type Done = Any<'done'>;
 export type ErrorMessage = Any<'error'> & Body<'error'>;
 export type DaemonMessage =
@@ -183,5 +205,6 @@ export type DaemonMessage =
   | State
   | LeaseMessage
   | LeaseNotice
+  | InputMessage
   | Done
   | ErrorMessage;

@@ -13,6 +13,9 @@ import {
   Flip,
   formatLayout,
   headerLayout,
+  INPUT_REPLY_SIZE,
+  INPUT_RING_SIZE,
+  InputClass,
   layouts,
   MAX,
   Message,
@@ -25,6 +28,7 @@ import {
   TEXT_SIZE,
   VERSION,
 } from '../../src/guests/protocol.js';
+import { INPUT_CLASSES } from '../../src/native/input.js';
 
 const HEADER = 'native/guests/protocol.h';
 
@@ -64,6 +68,8 @@ function constants(): Map<string, number | bigint> {
     ['NAME_SIZE', NAME_SIZE],
     ['TEXT_SIZE', TEXT_SIZE],
     ['FLIP_PAGE_SIZE', FLIP_PAGE_SIZE],
+    ['INPUT_RING_SIZE', INPUT_RING_SIZE],
+    ['INPUT_REPLY_SIZE', INPUT_REPLY_SIZE],
   ]);
   const groups: [string, Record<string, number | bigint>][] = [
     ['MAX_', MAX],
@@ -72,6 +78,7 @@ function constants(): Map<string, number | bigint> {
     ['PLANE_', PlaneKind],
     ['STATE_', PlaneState],
     ['PRESENT_', PresentMode],
+    ['INPUT_', InputClass],
     ['FLIP_', Flip],
     ['PRESENTED_', Presented],
     ['', Code],
@@ -81,8 +88,11 @@ function constants(): Map<string, number | bigint> {
   return all;
 }
 
-/** What only native code touches: the inside of the flip page. */
-const NATIVE_ONLY = ['FLIP_PAGE_MAGIC', 'FLIP_ENTRIES', 'SOCKET_PATH', 'PROTOCOL_H'];
+/** What only native code touches: the inside of the flip page and of the input ring. */
+const NATIVE_ONLY = [
+  ...['FLIP_PAGE_MAGIC', 'FLIP_ENTRIES', 'SOCKET_PATH', 'PROTOCOL_H'],
+  ...['INPUT_MAGIC', 'INPUT_EVENTS', 'INPUT_DEVICES', 'INPUT_MAX_FRAME', 'INPUT_LEDS_SET'],
+];
 
 test('every constant of the header is here, with its value', () => {
   const text = readFileSync(HEADER, 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
@@ -95,6 +105,11 @@ test('every constant of the header is here, with its value', () => {
   const values = evaluate(new Map([...known.keys()].map((name) => [name, `SCANOUTD_${name}`])));
   for (const [name, value] of known) assert.equal(value.toString(), values[name], name);
   assert.ok(text.includes(`#define SCANOUTD_SOCKET_PATH "${SOCKET_PATH}"`));
+});
+
+test('the classes of input are those of the input thread', () => {
+  assert.deepEqual(Object.keys(InputClass), [...INPUT_CLASSES]);
+  assert.deepEqual(Object.values(InputClass), [...INPUT_CLASSES.keys()]);
 });
 
 test('every field lies where the C compiler puts it', () => {

@@ -83,6 +83,7 @@ const guestMessage: fc.Arbitrary<GuestMessage> = fc.oneof(
   plain('renewBuffer', { buffer: fc.nat({ max: 63 }) }),
   plain('offerDevice', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
   plain('takeLease', { versionMajor: fc.constant(1), versionMinor: u32, name: guestName }),
+  plain('takeInput', {}),
 );
 
 const format = fc.record({ fourcc: u32, modifier: u64 }, { noNullPrototype: true });
@@ -93,18 +94,19 @@ const daemonMessage: fc.Arbitrary<DaemonMessage> = fc.oneof(
   plain('state', { plane, state: fc.nat({ max: 3 }), errnum: u32, text: shortText }),
   plain('lease', { lease: guestName }),
   plain('leaseNotice', { milliseconds: u32, text: shortText }),
+  plain('input', { ringSize: u32, replySize: u32 }),
   plain('done', {}),
   plain('error', { code: u32, errnum: u32, fatal: u32, text: shortText }),
 );
 
 function fdsOf(message: GuestMessage): number {
-  if (message.type === 'hello') return 2;
+  if (message.type === 'hello' || message.type === 'takeInput') return 2;
   if (message.type === 'offerDevice') return 1;
   return message.type === 'addBuffer' ? message.planeCount : 0;
 }
 
-function hasDescriptor({ type }: DaemonMessage): boolean {
-  return type === 'welcome' || type === 'lease';
+function descriptorsWith({ type }: DaemonMessage): number {
+  return type === 'input' ? 2 : type === 'welcome' || type === 'lease' ? 1 : 0;
 }
 
 test('what a guest encodes, the daemon decodes', () => {
@@ -118,7 +120,7 @@ test('what a guest encodes, the daemon decodes', () => {
 test('what the daemon encodes, a guest decodes', () => {
   fc.assert(
     fc.property(daemonMessage, (message) => {
-      assert.deepEqual(decodeFromDaemon(encode(message), hasDescriptor(message) ? 1 : 0), message);
+      assert.deepEqual(decodeFromDaemon(encode(message), descriptorsWith(message)), message);
     }),
   );
 });
@@ -244,6 +246,7 @@ for (const [situation, bytes, code, fds] of [
   ['a buffer with two dma-bufs for one plane', encode(goodBuffer), Code.badFd, 2],
   ['mode 3', encode({ type: 'setPresent', serial: 1, plane: 0, mode: 3 }), Code.badMessage, 0],
   ['plane 4', encode({ type: 'setPresent', serial: 1, plane: 4, mode: 0 }), Code.badPlane, 0],
+  ['a take input with one eventfd', encode({ type: 'takeInput', serial: 1 }), Code.badFd, 1],
   ['a bye with a descriptor', encode({ type: 'bye', serial: 1 }), Code.badFd, 1],
 ] as const) {
   test(`refused: ${situation}`, () =>
