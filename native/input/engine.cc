@@ -136,21 +136,30 @@ void Engine::remove(Seat& seat) noexcept {
 int Engine::add(Attachment& attachment) noexcept {
   if (const int error = attachment.sink->enter(epoll_, *this); error != 0) return error;
   attachment.traffic.unflushed = &unflushed_;
+  offer(attachment);
+  return 0;
+}
+
+void Engine::offer(Attachment& attachment) noexcept {
   for (const auto& port : attachment.ports) {
+    port->open = !attachment.ended;
     Port*& place = attachment.guest.ports[static_cast<size_t>(port->of)];
     if (place != nullptr) router_.forget(*place, seats_);
     place = port.get();
   }
   router_.refresh(attachment.guest, seats_);
-  return 0;
 }
 
-void Engine::remove(Attachment& attachment) noexcept {
+void Engine::withdraw(Attachment& attachment) noexcept {
   for (const auto& port : attachment.ports) {
     router_.forget(*port, seats_);
     Port*& place = attachment.guest.ports[static_cast<size_t>(port->of)];
     if (place == port.get()) place = nullptr;
   }
+}
+
+void Engine::remove(Attachment& attachment) noexcept {
+  withdraw(attachment);
   unflushed_.flush();
   signaller_.flush(); // what it signals is borrowed until then
   settle_ended();     // it may be among them, by a frame of just now

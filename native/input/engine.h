@@ -102,6 +102,10 @@ public:
   /// A guest's port of the same class that was there before is not used any more.
   int add(Attachment& attachment) noexcept;
   void remove(Attachment& attachment) noexcept;
+  /// Takes its ports from the guest, and gives its guest the ports that it has then: for a sink that stays
+  /// while its devices become others.
+  void withdraw(Attachment& attachment) noexcept;
+  void offer(Attachment& attachment) noexcept;
   /// Its attachments are removed already.
   void remove(Guest& guest) noexcept { router_.forget(guest, seats_); }
   void tell(const Notice& notice) noexcept;
