@@ -57,7 +57,7 @@
     {
       "target_name": "client",
       "type": "static_library",
-      "sources": ["clients/c/scanoutd-client.c"],
+      "sources": ["clients/c/scanoutd-client.c", "clients/c/scanoutd-input.c"],
       "cflags": ["-fPIC"],
     },
     {

@@ -10,7 +10,7 @@
 
 /* What the command line says; 0 and NULL where it says nothing. */
 struct options {
-  const char *socket, *name, *stats;
+  const char *socket, *name, *stats, *input;
   uint32_t kinds[SCANOUTD_MAX_PLANES], kind_count;
   uint32_t fourcc, width, height;
   int32_t x, y;
@@ -36,6 +36,7 @@ static const char usage[] =
     "  --rate HZ           draw HZ frames a second, in place of one for each that is shown\n"
     "  --cursor            move a cursor plane besides\n"
     "  --stats FILE        write what happened to FILE as JSON\n"
+    "  --input FILE        write what the devices of its seat send to FILE, a line an event\n"
     "  --check             see to it that released buffers are as they were left, and poison them\n"
     "  --reconnect         wait for the daemon, and for its return when it goes\n";
 
@@ -89,6 +90,9 @@ static bool set_option(struct options* set, int option, const char* value) {
   case 'j':
     set->stats = value;
     return true;
+  case 'i':
+    set->input = value;
+    return true;
   case 'k':
     set->check = true;
     return true;
@@ -102,14 +106,23 @@ static bool set_option(struct options* set, int option, const char* value) {
 
 static bool read_options(struct options* set, int argc, char** argv) {
   static const struct option known[] = {
-      {"socket", required_argument, NULL, 's'},   {"name", required_argument, NULL, 'n'},
-      {"plane", required_argument, NULL, 'p'},    {"size", required_argument, NULL, 'S'},
-      {"position", required_argument, NULL, 'P'}, {"format", required_argument, NULL, 'f'},
-      {"frames", required_argument, NULL, 'N'},   {"seconds", required_argument, NULL, 't'},
-      {"rate", required_argument, NULL, 'r'},     {"fifo", no_argument, NULL, 'F'},
-      {"cursor", no_argument, NULL, 'c'},         {"stats", required_argument, NULL, 'j'},
-      {"check", no_argument, NULL, 'k'},          {"reconnect", no_argument, NULL, 'R'},
-      {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+      {"socket", required_argument, NULL, 's'},
+      {"name", required_argument, NULL, 'n'},
+      {"plane", required_argument, NULL, 'p'},
+      {"size", required_argument, NULL, 'S'},
+      {"position", required_argument, NULL, 'P'},
+      {"format", required_argument, NULL, 'f'},
+      {"frames", required_argument, NULL, 'N'},
+      {"seconds", required_argument, NULL, 't'},
+      {"rate", required_argument, NULL, 'r'},
+      {"fifo", no_argument, NULL, 'F'},
+      {"cursor", no_argument, NULL, 'c'},
+      {"stats", required_argument, NULL, 'j'},
+      {"input", required_argument, NULL, 'i'},
+      {"check", no_argument, NULL, 'k'},
+      {"reconnect", no_argument, NULL, 'R'},
+      {"help", no_argument, NULL, 'h'},
+      {NULL, 0, NULL, 0},
   };
   int option;
   while ((option = getopt_long(argc, argv, "", known, NULL)) >= 0) {

@@ -1,12 +1,13 @@
 /*
  * A complete guest of scanoutd: shows a moving test card on one plane or several, follows resizes and the
  * death of the daemon, and leaves with a word. example-buffer.h makes the dma-bufs, example-card.h draws,
- * example-show.h is the life of one plane's buffers; example-options.h reads the command line; here are the
- * connection and the loop.
+ * example-show.h is the life of one plane's buffers; example-input.h writes down what keyboards and others
+ * send; example-options.h reads the command line; here are the connection and the loop.
  */
 #include <signal.h>
 #include <time.h>
 
+#include "example-input.h"
 #include "example-options.h"
 #include "example-show.h"
 
@@ -22,6 +23,7 @@ struct example {
   struct options set;
   struct scanoutd_client* client;
   struct show shows[SCANOUTD_MAX_PLANES];
+  FILE* input; /* NULL: it asks for none */
   uint64_t connections, drawn;
 };
 
@@ -123,6 +125,9 @@ static int handle_event(struct example* ex, const struct scanoutd_event* event) 
   }
   case SCANOUTD_EVENT_ERROR:
     fprintf(stderr, "example: the daemon refuses: %s\n", event->error->text);
+    return 0;
+  case SCANOUTD_EVENT_INPUT:
+    if (ex->input != NULL) read_input(ex->client, ex->input);
     return 0;
   case SCANOUTD_EVENT_CLOSED:
     return come_back(ex, event->reason);
@@ -252,6 +257,11 @@ static int start(struct example* ex) {
     fprintf(stderr, "example: %s\n", strerror(-result));
     return result;
   }
+  if (ex->set.input != NULL && (ex->input = open_input(ex->client, ex->set.input)) == NULL) {
+    result = -errno;
+    fprintf(stderr, "example: %s: %s\n", ex->set.input, strerror(errno));
+    return result;
+  }
   result = connect_client(ex, ex->set.reconnect ? -1 : 5000);
   const double deadline = seconds_now() + FIRST_CONFIGURE_MS / 1e3;
   while (result == 0 && scanoutd_client_configuration(ex->client) == NULL && seconds_now() < deadline)
@@ -276,6 +286,7 @@ int main(int argc, char** argv) {
     for (uint32_t card = 0; card < ex.shows[i].count; card++)
       destroy_buffer(&ex.shows[i].cards[card].buffer);
   scanoutd_client_close(ex.client);
+  if (ex.input != NULL) fclose(ex.input);
   if (violations(&ex) > 0)
     fprintf(stderr, "example: %" PRIu64 " violations of the release rules\n", violations(&ex));
   return violations(&ex) > 0 ? 2 : result < 0 && !stopped ? 1 : 0;

@@ -14,10 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "scanoutd-input.h"
+
 /* Requests have fixed places, one open request a subject; a serial is a count and the place. */
 enum {
   PLACE_PLANES = SCANOUTD_MAX_BUFFERS, /* before it one place a buffer */
-  PLACE_BYE = PLACE_PLANES + SCANOUTD_MAX_PLANES,
+  PLACE_INPUT = PLACE_PLANES + SCANOUTD_MAX_PLANES,
+  PLACE_BYE,
   PLACE_HELLO,
   PLACES,
   PLACE_BITS = 7,
@@ -25,6 +28,7 @@ enum {
 
 enum { NO_BUFFER = SCANOUTD_MAX_BUFFERS, NO_ENTRY = SCANOUTD_FLIP_ENTRIES };
 enum { FIRST_PAUSE_MS = 10, LAST_PAUSE_MS = 500 };
+enum { INPUT_MINOR = 4 };    /* the first that has input */
 enum { READS_A_WAIT = 256 }; /* a flood of messages must not hold a caller past its deadline */
 enum { FEEDBACK_TRIES = 10000 };
 
@@ -65,7 +69,14 @@ struct plane {
   uint32_t granted_mode;
 };
 
-enum dirt { DIRTY_CONNECTED = 1, DIRTY_CONFIGURE = 2, DIRTY_ERROR = 4, DIRTY_PAGE = 8, DIRTY_CLOSED = 16 };
+enum dirt {
+  DIRTY_CONNECTED = 1,
+  DIRTY_CONFIGURE = 2,
+  DIRTY_ERROR = 4,
+  DIRTY_PAGE = 8,
+  DIRTY_CLOSED = 16,
+  DIRTY_INPUT = 32
+};
 
 struct scanoutd_client {
   struct sockaddr_un address;
@@ -82,6 +93,12 @@ struct scanoutd_client {
   int release;
   int reason; /* why the connection closed */
   struct scanoutd_flip_page* page;
+
+  bool input_wanted;
+  int input_event, input_room; /* eventfds, -1 until it was asked for */
+  bool leds_known;
+  uint32_t leds; /* as the caller set them last */
+  struct scanoutd_ring input;
 
   uint32_t serials;
   uint64_t sequence; /* of the newest frame, over all planes and connections */
@@ -108,6 +125,7 @@ union inbox {
   struct scanoutd_state state;
   struct scanoutd_lease lease;
   struct scanoutd_lease_notice lease_notice;
+  struct scanoutd_input input;
   struct scanoutd_done done;
   struct scanoutd_error error;
 };
@@ -123,6 +141,7 @@ union outbox {
   struct scanoutd_bye bye;
   struct scanoutd_offer_device offer_device;
   struct scanoutd_take_lease take_lease;
+  struct scanoutd_take_input take_input;
 };
 
 _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t) && ATOMIC_LLONG_LOCK_FREE == 2,
@@ -163,6 +182,14 @@ static void close_fd(int* fd) {
 static void close_fds(int* fds, uint32_t count) {
   for (uint32_t i = 0; i < count; i++)
     close_fd(&fds[i]);
+}
+
+/* The daemon wakes by edge-triggered epoll and never reads this counter; 2^64 - 2 signals fill it. */
+static void signal_daemon(int eventfd) {
+  const uint64_t one = 1;
+  uint64_t drained;
+  if (write(eventfd, &one, sizeof one) >= 0 || errno != EAGAIN) return;
+  if (read(eventfd, &drained, sizeof drained) >= 0 && write(eventfd, &one, sizeof one) < 0) return;
 }
 
 static bool terminated(const char* text, size_t size) {
@@ -248,6 +275,7 @@ static int send_request(struct scanoutd_client* client, uint32_t place) {
   const int* fds = NULL;
   uint32_t fd_count = 0;
   const int events[2] = {client->kick, client->release};
+  const int input[2] = {client->input_event, client->input_room};
   switch (request->type) {
   case SCANOUTD_HELLO:
     fill_hello(client, &out.hello);
@@ -275,6 +303,11 @@ static int send_request(struct scanoutd_client* client, uint32_t place) {
     out.set_present.plane = place - PLACE_PLANES;
     out.set_present.mode = client->planes[place - PLACE_PLANES].mode;
     size = sizeof out.set_present;
+    break;
+  case SCANOUTD_TAKE_INPUT:
+    size = sizeof out.take_input;
+    fds = input;
+    fd_count = 2;
     break;
   default:
     break; /* BYE is a header alone */
@@ -340,12 +373,20 @@ static void forget_request(struct scanoutd_client* client, uint32_t place) {
   request->phase = IDLE;
 }
 
+/* Nothing comes any more; what came stays readable. */
+static void end_input(struct scanoutd_client* client) {
+  if (client->input.ring == NULL || client->input.ended) return;
+  client->input.ended = true;
+  client->dirty |= DIRTY_INPUT; /* at least what is held is to be released */
+}
+
 /* Ends the connection; what was told and answered stays readable. */
 static void end_connection(struct scanoutd_client* client, int reason) {
   close_fd(&client->fd);
   close_fd(&client->fence_fd);
   if (client->page != NULL) munmap(client->page, SCANOUTD_FLIP_PAGE_SIZE);
   client->page = NULL;
+  end_input(client);
   client->capabilities = 0;
   client->reason = reason;
   for (uint32_t place = 0; place < PLACES; place++)
@@ -370,7 +411,7 @@ static int fail_connection(struct scanoutd_client* client, int reason) {
 }
 
 static void forget_told(struct scanoutd_client* client) {
-  client->dirty = 0;
+  client->dirty &= DIRTY_INPUT; /* what is pressed is still to be released */
   client->dirty_formats = client->dirty_states = 0;
   client->told_configure = client->told_formats = client->told_states = 0;
   for (uint32_t place = 0; place < PLACES; place++)
@@ -406,6 +447,8 @@ static void restore(struct scanoutd_client* client) {
     if (client->planes[i].mode != SCANOUTD_PRESENT_MAILBOX)
       open_request(client, PLACE_PLANES + i, SCANOUTD_SET_PRESENT);
   }
+  if (client->input_wanted && client->version_minor >= INPUT_MINOR)
+    open_request(client, PLACE_INPUT, SCANOUTD_TAKE_INPUT);
   pump(client);
 }
 
@@ -499,6 +542,9 @@ static void apply_answer(struct scanoutd_client* client, uint32_t place) {
       plane->mode = plane->granted_mode;
     break;
   }
+  case SCANOUTD_TAKE_INPUT:
+    client->input_wanted = code == SCANOUTD_OK;
+    break;
   default:
     break;
   }
@@ -513,9 +559,25 @@ static void answer(struct scanoutd_client* client, struct request* request,
 
 static int on_done(struct scanoutd_client* client, const struct scanoutd_done* message) {
   struct request* request = sent_request(client, message->header.serial);
-  if (request == NULL || request->type == SCANOUTD_HELLO) return -EPROTO;
+  if (request == NULL || request->type == SCANOUTD_HELLO || request->type == SCANOUTD_TAKE_INPUT)
+    return -EPROTO;
   answer(client, request, NULL);
   if (request->type == SCANOUTD_BYE) fail_connection(client, 0);
+  return 0;
+}
+
+static int on_input(struct scanoutd_client* client, const struct scanoutd_input* message, const int* fds,
+                    uint32_t fd_count) {
+  struct request* request = &client->requests[PLACE_INPUT];
+  if (request->phase != SENT || message->header.serial != request->serial) return -EPROTO;
+  if (message->ring_size != SCANOUTD_INPUT_RING_SIZE || message->reply_size != SCANOUTD_INPUT_REPLY_SIZE)
+    return -EPROTO;
+  if (fd_count != 2) return -EPROTO;
+  const int result = scanoutd_ring_open(&client->input, fds[0], fds[1]);
+  if (result < 0) return result;
+  answer(client, request, NULL);
+  client->dirty |= DIRTY_INPUT;
+  if (client->leds_known) scanoutd_client_set_leds(client, client->leds);
   return 0;
 }
 
@@ -532,6 +594,10 @@ static int on_error(struct scanoutd_client* client, const struct scanoutd_error*
     answer(client, request, message);
   else
     client->dirty |= DIRTY_ERROR;
+  if (message->header.serial == 0 && message->code == SCANOUTD_INPUT_ENDED) {
+    client->input_wanted = false;
+    end_input(client);
+  }
   const bool hello = request != NULL && request->type == SCANOUTD_HELLO;
   return message->fatal == 1 || hello ? -EREMOTEIO : 0;
 }
@@ -545,6 +611,8 @@ static size_t exact_size(const union inbox* in, size_t size) {
     return sizeof in->configure;
   case SCANOUTD_STATE:
     return sizeof in->state;
+  case SCANOUTD_INPUT:
+    return sizeof in->input;
   case SCANOUTD_DONE:
     return sizeof in->done;
   case SCANOUTD_ERROR:
@@ -564,12 +632,14 @@ static int handle(struct scanoutd_client* client, const union inbox* in, size_t 
   if (exact_size(in, size) != size) return -EPROTO;
   const uint32_t type = in->header.type;
   if (type == SCANOUTD_WELCOME) return on_welcome(client, &in->welcome, fds, fd_count);
+  if (type == SCANOUTD_INPUT && client->page != NULL) return on_input(client, &in->input, fds, fd_count);
   if (fd_count != 0) return -EPROTO;
   if (type == SCANOUTD_ERROR) return on_error(client, &in->error);
   if (client->page == NULL) return -EPROTO; /* before the welcome only a refusal can come */
   if (type == SCANOUTD_CONFIGURE) return on_configure(client, &in->configure);
   if (type == SCANOUTD_FORMATS) return on_formats(client, &in->formats);
   if (type == SCANOUTD_STATE) return on_state(client, &in->state);
+  if (type != SCANOUTD_DONE) return -EPROTO;
   return on_done(client, &in->done);
 }
 
@@ -618,14 +688,23 @@ static void drain_release(struct scanoutd_client* client) {
   if (read(client->release, &count, sizeof count) == sizeof count) client->dirty |= DIRTY_PAGE;
 }
 
+static void drain_input(struct scanoutd_client* client) {
+  uint64_t count;
+  if (client->input_event >= 0 && read(client->input_event, &count, sizeof count) == sizeof count)
+    client->dirty |= DIRTY_INPUT;
+}
+
 /* Sleeps until something comes, and reads it. */
 static int wait_input(struct scanoutd_client* client, int64_t deadline) {
-  struct pollfd fds[2] = {{.fd = client->fd, .events = POLLIN}, {.fd = client->release, .events = POLLIN}};
+  struct pollfd fds[3] = {{.fd = client->fd, .events = POLLIN},
+                          {.fd = client->release, .events = POLLIN},
+                          {.fd = client->input_event, .events = POLLIN}};
   if (client->fd < 0) return closed_error(client);
   pump(client);
-  const int result = poll_until(fds, 2, deadline);
+  const int result = poll_until(fds, 3, deadline);
   if (result < 0) return result;
   if (fds[1].revents != 0) drain_release(client);
+  if (fds[2].revents != 0) drain_input(client);
   if (fds[0].revents != 0) {
     for (int i = 0; i < READS_A_WAIT && client->fd >= 0 && read_message(client) == 1; i++)
       continue;
@@ -644,6 +723,7 @@ int scanoutd_client_create(const char* path, const struct scanoutd_client_option
   if (made == NULL) return -ENOMEM;
   made->address.sun_family = AF_UNIX;
   made->fd = made->fence_fd = -1;
+  made->input_event = made->input_room = -1;
   made->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   made->release = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   int result = made->kick < 0 || made->release < 0 ? -errno : 0;
@@ -674,6 +754,9 @@ void scanoutd_client_close(struct scanoutd_client* client) {
   end_connection(client, 0);
   for (uint32_t id = 0; id < SCANOUTD_MAX_BUFFERS; id++)
     drop_buffer(client, id);
+  scanoutd_ring_close(&client->input);
+  close_fd(&client->input_event);
+  close_fd(&client->input_room);
   close_fd(&client->kick);
   close_fd(&client->release);
   free(client);
@@ -811,7 +894,7 @@ static bool take_answer(struct scanoutd_client* client, struct scanoutd_event* e
     event->request = request->type;
     event->serial = request->serial;
     event->buffer = place < PLACE_PLANES ? place : 0;
-    event->plane = place >= PLACE_PLANES && place < PLACE_BYE ? place - PLACE_PLANES : 0;
+    event->plane = place >= PLACE_PLANES && place < PLACE_INPUT ? place - PLACE_PLANES : 0;
     return true;
   }
   return false;
@@ -836,6 +919,8 @@ static bool take_event(struct scanoutd_client* client, struct scanoutd_event* ev
     event->serial = client->error.header.serial;
   } else if (take_bit(&client->dirty, DIRTY_PAGE))
     event->type = SCANOUTD_EVENT_PAGE;
+  else if (take_bit(&client->dirty, DIRTY_INPUT))
+    event->type = SCANOUTD_EVENT_INPUT;
   else if (take_bit(&client->dirty, DIRTY_CLOSED)) {
     event->type = SCANOUTD_EVENT_CLOSED;
     event->reason = client->reason;
@@ -851,6 +936,7 @@ int scanoutd_client_dispatch(struct scanoutd_client* client, struct scanoutd_eve
   while (client->fd >= 0 && read_message(client) == 1)
     if (take_event(client, event)) return 1;
   drain_release(client);
+  drain_input(client);
   return take_event(client, event) ? 1 : 0;
 }
 
@@ -1042,14 +1128,6 @@ static void fill_entry(const struct scanoutd_client* client, const struct plane*
   *entry = filled;
 }
 
-/* The daemon wakes by edge-triggered epoll and never reads this counter; 2^64 - 2 kicks fill it. */
-static void kick(struct scanoutd_client* client) {
-  const uint64_t one = 1;
-  uint64_t drained;
-  if (write(client->kick, &one, sizeof one) >= 0 || errno != EAGAIN) return;
-  if (read(client->kick, &drained, sizeof drained) >= 0 && write(client->kick, &one, sizeof one) < 0) return;
-}
-
 int scanoutd_client_submit(struct scanoutd_client* client, uint32_t plane, const struct scanoutd_frame* frame,
                            struct scanoutd_submission* submission) {
   struct scanoutd_submission unwanted;
@@ -1082,7 +1160,7 @@ int scanoutd_client_submit(struct scanoutd_client* client, uint32_t plane, const
   state->sequence = client->sequence;
   state->buffer = (frame->flags & SCANOUTD_FLIP_HIDE) != 0 ? (uint32_t)NO_BUFFER : frame->buffer;
   if (state->buffer != NO_BUFFER) client->buffers[state->buffer].submitted = client->sequence;
-  kick(client);
+  signal_daemon(client->kick);
   return 0;
 }
 
@@ -1178,6 +1256,49 @@ int scanoutd_client_feedback(const struct scanoutd_client* client, uint32_t plan
     return 0;
   }
   return -EAGAIN;
+}
+
+/* ---- Input */
+
+int scanoutd_client_take_input(struct scanoutd_client* client, uint32_t* serial) {
+  if (serial != NULL) *serial = 0;
+  if (client->requests[PLACE_INPUT].phase != IDLE) return -EBUSY;
+  if (client->input.ring != NULL && !client->input.ended) return -EEXIST;
+  if (client->page != NULL && client->version_minor < INPUT_MINOR) return -EOPNOTSUPP;
+  if (client->input_event < 0) client->input_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (client->input_event >= 0 && client->input_room < 0)
+    client->input_room = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (client->input_event < 0 || client->input_room < 0) return -errno;
+  client->input_wanted = true;
+  return client->page == NULL ? 0 : ask(client, PLACE_INPUT, SCANOUTD_TAKE_INPUT, serial);
+}
+
+int scanoutd_client_input_fd(const struct scanoutd_client* client) {
+  return client->input_event;
+}
+
+int scanoutd_client_read_input(struct scanoutd_client* client, struct scanoutd_input_frame* frame) {
+  bool signal;
+  const int result = scanoutd_ring_read(&client->input, frame, &signal);
+  if (signal && !client->input.ended) signal_daemon(client->input_room);
+  if (result >= 0) return result;
+  scanoutd_ring_close(&client->input); /* what it still has is as doubtful */
+  client->input.released = true;
+  return client->fd >= 0 ? fail_connection(client, result) : result;
+}
+
+const struct scanoutd_input_device* scanoutd_client_input_device(const struct scanoutd_client* client,
+                                                                 uint32_t device) {
+  const bool there = device < SCANOUTD_INPUT_DEVICES && client->input.devices[device].present != 0;
+  return there ? &client->input.devices[device] : NULL;
+}
+
+void scanoutd_client_set_leds(struct scanoutd_client* client, uint32_t leds) {
+  client->leds_known = true;
+  client->leds = leds;
+  if (client->input.ring == NULL || client->input.ended) return;
+  scanoutd_ring_set_leds(&client->input, leds);
+  signal_daemon(client->input_room);
 }
 
 /* ---- Connections without a client: a device that is offered, a lease */

@@ -1,6 +1,6 @@
 /*
- * The guest's side of scanoutd: a C11 library of this header and scanoutd-client.c, on libc and protocol.h
- * alone.
+ * The guest's side of scanoutd: a C11 library of this header, scanoutd-client.c and scanoutd-input.{h,c}, on
+ * libc and protocol.h alone.
  *
  *   struct scanoutd_client* client;
  *   scanoutd_client_create(NULL, &(struct scanoutd_client_options){.name = "kiosk"}, &client);
@@ -84,6 +84,7 @@ enum scanoutd_event_type {
   SCANOUTD_EVENT_DONE,      /* request `serial` was done */
   SCANOUTD_EVENT_ERROR,     /* `error` came: request `serial` was refused, or a general one when 0 */
   SCANOUTD_EVENT_PAGE,      /* the flip page changed: look at buffer_free, feedback */
+  SCANOUTD_EVENT_INPUT,     /* there is something to read: scanoutd_client_read_input */
   SCANOUTD_EVENT_CLOSED,    /* `reason`; buffers are kept for the next scanoutd_client_connect */
 };
 
@@ -227,6 +228,55 @@ int scanoutd_client_feedback(const struct scanoutd_client* client, uint32_t plan
 
 /* The mapped flip page, for tools and tests that read it by atomic loads; NULL when not connected. */
 const struct scanoutd_flip_page* scanoutd_client_page(const struct scanoutd_client* client);
+
+/* ---- Input
+ *
+ * Keyboards, pointers, touch screens and tablets of the seat that shows the guest, as evdev events
+ * (linux/input-event-codes.h). */
+
+struct scanoutd_input_value {
+  uint16_t type, code;
+  int32_t value;
+};
+
+/* What one device sent at one time. Its last event is EV_SYN, SYN_REPORT. */
+struct scanoutd_input_frame {
+  uint32_t device;  /* enum scanoutd_input_class */
+  uint32_t count;   /* of events */
+  uint64_t time_ns; /* CLOCK_MONOTONIC, of the kernel */
+  struct scanoutd_input_value events[SCANOUTD_INPUT_MAX_FRAME];
+};
+
+/*
+ * Asks for the seat's input, now and after every later connect. DONE comes when it is there, which may be
+ * later than answers to other requests. ERROR: the configuration says otherwise, and it is not asked for any
+ * more. When it ends, a general ERROR has the code SCANOUTD_INPUT_ENDED, and it may be asked for anew.
+ * -EEXIST: it is there; -EBUSY: it was asked for; -EOPNOTSUPP: the daemon is older than version 1.4 (a later
+ * connection with such a daemon says nothing, and gives none); or the error of eventfd(2).
+ */
+int scanoutd_client_take_input(struct scanoutd_client* client, uint32_t* serial);
+
+/* The event eventfd: poll for input, then scanoutd_client_dispatch, which gives SCANOUTD_EVENT_INPUT. The
+ * same for the client's whole life; -1 before the first scanoutd_client_take_input. */
+int scanoutd_client_input_fd(const struct scanoutd_client* client);
+
+/*
+ * Reads on: 1 and a frame; 2: from here on the devices are others, see scanoutd_client_input_device; 0:
+ * nothing more, for now. Call until it returns 0. `frame` is the caller's.
+ *
+ * A guest that does not read in time gets motion merged, and at last not all of it, but every release. When
+ * the input has ended, or the connection, what was left pressed is released by frames of the client's own.
+ */
+int scanoutd_client_read_input(struct scanoutd_client* client, struct scanoutd_input_frame* frame);
+
+/* What the guest's device of a class (enum scanoutd_input_class) can do, or NULL when it has none. What is
+ * described no more, or in another way, has been released. Events that the device does not have are to be
+ * passed over. Valid until the client is closed, changed by scanoutd_client_read_input. */
+const struct scanoutd_input_device* scanoutd_client_input_device(const struct scanoutd_client* client,
+                                                                 uint32_t device);
+
+/* Sets the LEDs of the guest's keyboard: bits by LED_*, all of them at once. Kept over connections. */
+void scanoutd_client_set_leds(struct scanoutd_client* client, uint32_t leds);
 
 /* ---- A device of VFIO, offered
  *
