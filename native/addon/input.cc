@@ -179,6 +179,8 @@ void init_input(Napi::Env env, Napi::Object exports) {
                                                 E::define<&E::add_guest>("addGuest"),
                                                 E::define<&E::remove_guest>("removeGuest"),
                                                 E::define<&E::add_uinput>("addUinput"),
+                                                E::define<&E::add_ring>("addRing"),
+                                                E::define<&E::set_ring>("setRing"),
                                                 E::define<&E::remove_sink>("removeSink"),
                                                 E::define<&E::idle_ns>("idleNs"),
                                                 E::define<&E::stats>("stats"),

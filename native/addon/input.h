@@ -34,6 +34,8 @@ public:
   Napi::Value add_guest(const Napi::CallbackInfo& info);
   Napi::Value remove_guest(const Napi::CallbackInfo& info);
   Napi::Value add_uinput(const Napi::CallbackInfo& info);
+  Napi::Value add_ring(const Napi::CallbackInfo& info);
+  Napi::Value set_ring(const Napi::CallbackInfo& info);
   Napi::Value remove_sink(const Napi::CallbackInfo& info);
   Napi::Value idle_ns(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);

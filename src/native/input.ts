@@ -188,11 +188,26 @@ export interface UinputSink {
   sysPath: string;
 }
 
+/** What a guest has one of: a device of a class. */
+export interface GuestDevice {
+  class: InputClass;
+  description: DeviceDescription;
+}
+
+export interface RingOptions {
+  /** The guest's eventfds, taken over: it is signalled that there are events by the one, and signals that there is room by the other. */
+  event: Fd;
+  room: Fd;
+  /** One of each class at most. */
+  devices: readonly GuestDevice[];
+}
+
 /** A ring in memory that is shared with a socket guest; see native/guests/protocol.h. */
 export interface RingSink {
   id: number;
-  /** memfd, sealed: the guest's own descriptor of it. */
-  page: Fd;
+  /** Sealed memfds, for the guest; the receiver's to close. The first can be read only. */
+  ring: Fd;
+  reply: Fd;
 }
 
 /** A connection to QEMU's D-Bus display that JavaScript and the input thread both send on. */
@@ -228,7 +243,8 @@ interface NativeInputEngine {
   removeGuest(guest: number): Promise<void>;
   addUinput(guest: number, of: InputClass, description: DeviceDescription): Promise<UinputSink>;
   addVirtio(guest: number, of: InputClass, description: DeviceDescription, socket: Fd): Promise<number>;
-  addRing(guest: number, event: Fd): Promise<RingSink>;
+  addRing(guest: number, options: RingOptions): Promise<RingSink>;
+  setRing(sink: number, devices: readonly GuestDevice[]): Promise<void>;
   relayQemu(socket: Fd): Promise<QemuRelay>;
   closeQemuRelay(relay: number): Promise<void>;
   addQemu(guest: number, relay: number, options: QemuSinkOptions): Promise<number>;
@@ -321,9 +337,14 @@ export class InputEngine {
     return this.engine.addVirtio(guest, of, description, socket);
   }
 
-  /** For all classes. `event`: the guest's eventfd, which tells it of events; taken over. */
-  addRing(guest: number, event: Fd): Promise<RingSink> {
-    return this.engine.addRing(guest, event);
+  /** For all classes. `sinkEnded` tells of a guest that writes nonsense. Rejects with a SystemError: EINVAL, no eventfd. */
+  addRing(guest: number, options: RingOptions): Promise<RingSink> {
+    return this.engine.addRing(guest, options);
+  }
+
+  /** The guest of a ring has these devices from now on. What is pressed on the former ones is released first. */
+  setRing(sink: number, devices: readonly GuestDevice[]): Promise<void> {
+    return this.engine.setRing(sink, devices);
   }
 
   /** `socket`: connected to QEMU, nothing said on it yet; taken over. */

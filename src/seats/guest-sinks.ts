@@ -2,7 +2,13 @@
 import type { GuestSinkDocument } from '../api/documents.js';
 import type { GuestInputConfig, GuestInputName } from '../config/config.js';
 import { isSystemError } from '../native/base.js';
-import { type DeviceDescription, INPUT_CLASSES, type InputClass, type InputEngine } from '../native/input.js';
+import {
+  type DeviceDescription,
+  type GuestDevice,
+  INPUT_CLASSES,
+  type InputClass,
+  type InputEngine,
+} from '../native/input.js';
 import type { Logger } from '../service/log.js';
 import { guestDescription, lacking } from './describe.js';
 import { InputSockets, type SocketAccess } from './input-sockets.js';
@@ -38,6 +44,8 @@ export class GuestSinks {
   private readonly sinks = new Map<number, Sink>();
   private readonly sockets: InputSockets;
   private own: GuestInput | null = null;
+  /** What it was given last, as JSON. */
+  private described = '';
   private how: GuestInputName = 'none';
   private wanted: WantedSinks | null = null;
   private closed = false;
@@ -82,7 +90,7 @@ export class GuestSinks {
       wanted.access,
     );
     if (how === 'virtio') this.compare(wanted);
-    await this.updateOwn(how === 'ring' || how === 'qemu' ? own : null);
+    await this.updateOwn(how === 'ring' || how === 'qemu' ? own : null, wanted);
   }
 
   private classes({ how, settings, devices, positions }: WantedSinks): InputClass[] {
@@ -94,6 +102,10 @@ export class GuestSinks {
       ...(positions ? ['absolute' as const] : []),
     ]);
     return INPUT_CLASSES.filter((of) => found.has(of));
+  }
+
+  private deviceOf(of: InputClass): GuestDevice {
+    return { class: of, description: this.describe(of) };
   }
 
   private describe(of: InputClass): DeviceDescription {
@@ -166,13 +178,22 @@ export class GuestSinks {
 
   // ---- the guest's own
 
-  private async updateOwn(own: GuestInput | null): Promise<void> {
-    if (own === this.own) return;
+  private async updateOwn(own: GuestInput | null, wanted: WantedSinks): Promise<void> {
+    const devices = own === null ? [] : this.classes(wanted).map((of) => this.deviceOf(of));
+    const described = JSON.stringify(devices);
+    if (own === this.own) {
+      const attached = [...this.sinks.values()].some((sink) => sink.class === null);
+      if (own === null || !attached || described === this.described) return;
+      this.described = described;
+      await own.describe?.(devices);
+      return;
+    }
     if (this.own !== null) await this.removeAll();
     this.own = own;
     if (own === null) return;
+    this.described = described;
     try {
-      const id = await own.attach(this.engine, this.id);
+      const id = await own.attach(this.engine, this.id, devices);
       this.sinks.set(id, { id, class: null, how: own.how, path: '', description: null });
       this.log.info({ guest: this.name, how: own.how }, 'input connected');
     } catch (error) {

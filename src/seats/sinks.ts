@@ -1,6 +1,6 @@
 /** How guests take the input of the seat that shows them, where that is not by devices of the host. */
 import type { GuestInputName } from '../config/config.js';
-import type { InputEngine } from '../native/input.js';
+import type { GuestDevice, InputEngine } from '../native/input.js';
 
 /**
  * A guest's own way to take input (`Guest.input`): the ring of a socket guest that asked for one, the console of a QEMU. The seats
@@ -11,9 +11,11 @@ export interface GuestInput {
   readonly how: 'ring' | 'qemu';
   /**
    * Adds the sink (`addRing`, `addQemu`) to guest `guest` of the input thread, and resolves with its id. Called at most once at a time: again
-   * after `detached`. What it rejects with is logged, and the guest goes without.
+   * after `detached`. `devices`: what the guest is to have, one of each class at most. What it rejects with is logged, and the guest goes without.
    */
-  attach(engine: InputEngine, guest: number): Promise<number>;
+  attach(engine: InputEngine, guest: number, devices: readonly GuestDevice[]): Promise<number>;
+  /** The guest is to have other devices. Between `attach` and `detached`. Absent: it has the same ones whatever the seat has. */
+  describe?(devices: readonly GuestDevice[]): Promise<void>;
   /**
    * The sink is there no more: it ended by itself (`why` says how), or it was removed (null). Nothing is to be called for its id. After an
    * end by itself the guest may offer another: `GuestHost.input.changed`.

@@ -88,7 +88,7 @@ class FakeEngine {
   async addRing(guest: number) {
     const id = ++this.last;
     this.sinks.set(id, { guest, of: null, description: null });
-    return { id, page: {} as Fd };
+    return { id, ring: {} as Fd, reply: {} as Fd };
   }
   async removeSink(id: number) {
     this.sinks.delete(id);
@@ -465,11 +465,16 @@ test('a seat is not switched to who is not there, nor to a stranger', async () =
 test("a guest's own way is attached once, and let go with the guest", async () => {
   const scene = await started(`${SEAT}[[guest]]\nname = "a"\n`);
   const told: (string | number | null)[] = [];
+  const described: InputClass[][] = [];
   const own: GuestInput = {
     how: 'ring',
-    attach: async (engine, guest) => {
+    attach: async (engine, guest, devices) => {
       told.push('attach');
-      return (await engine.addRing(guest, {} as Fd)).id;
+      described.push(devices.map((device) => device.class));
+      return (await engine.addRing(guest, { event: {} as Fd, room: {} as Fd, devices })).id;
+    },
+    describe: async (devices) => {
+      described.push(devices.map((device) => device.class));
     },
     detached: (why) => told.push(why),
   };
@@ -481,6 +486,15 @@ test("a guest's own way is attached once, and let go with the guest", async () =
   const { guest } = scene.table();
   assert.deepEqual([told, scene.classesOf(guest)], [['attach'], [null]]);
   assert.deepEqual(scene.document().guests[0]?.sinks[0]?.latencyUs, { p50: 1, p99: 2, max: 3 });
+  // It hears of other devices, and only of those.
+  scene.classes.set('/dev/input/event2', 'touchscreen');
+  scene.nodes = [nodeOf(1), nodeOf(2)];
+  await scene.seats.rescan();
+  await scene.seats.update();
+  assert.deepEqual(described, [
+    ['keyboard', 'pointer'],
+    ['keyboard', 'pointer', 'touchscreen'],
+  ]);
   // It ends by itself: that is not asked again, another one is.
   const [sink = 0] = scene.engine.sinks.keys();
   scene.notice({ type: 'sinkEnded', sink, errno: 0, code: '', why: 'it broke the rules' });
