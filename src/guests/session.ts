@@ -134,6 +134,9 @@ export class GuestSession {
         await guest.setPresent(message);
         this.done(message.serial);
         return;
+      case 'takeInput':
+        guest.takeInput(message, fds); // answered when the seat is there
+        return;
       case 'renewBuffer':
         await this.renew(guest, message, fds);
         return;

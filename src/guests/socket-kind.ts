@@ -79,6 +79,7 @@ class SocketKind implements GuestKind, SessionHost {
       { kick, release },
       (message, fds) => session.send(message, fds),
       this.host.statistics,
+      this.host.input,
     );
     this.host.admit(guest);
     this.host.audit('guest', { name: hello.name, ...credentials, admitted: true });

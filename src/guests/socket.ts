@@ -9,6 +9,7 @@ import type {
 import type { Card } from '../kms/card.js';
 import type { Fd } from '../native/base.js';
 import { SocketGuest as NativeGuest, type SocketGuest as NativeGuestType } from '../native/guests.js';
+import { type InputHost, NO_INPUT } from '../seats/sinks.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import { GuestBuffers } from './buffers.js';
 import {
@@ -34,8 +35,10 @@ import {
   PresentMode,
   ProtocolError,
   type SetPresent,
+  type TakeInput,
   VERSION,
 } from './protocol.js';
+import { type RingInput, takeRing } from './ring-input.js';
 
 export interface PeerCredentials {
   pid: number;
@@ -65,6 +68,7 @@ export class SocketGuest implements Guest {
   private place: GuestPlace | null = null;
   private lastError = '';
   private left = false;
+  private ring: RingInput | null = null;
   wish: GuestWish | null = null;
 
   constructor(
@@ -75,6 +79,7 @@ export class SocketGuest implements Guest {
     descriptors: { kick: Fd; release: Fd },
     private readonly send: SendMessage,
     private readonly statistics: FlipStatistics,
+    private readonly inputs: InputHost = NO_INPUT,
   ) {
     const first = card.newStreams(hello.planeCount);
     this.planes = hello.planeKinds.slice(0, hello.planeCount).map((kind, index) => ({
@@ -97,6 +102,11 @@ export class SocketGuest implements Guest {
 
   get name(): string {
     return this.hello.name;
+  }
+
+  /** The ring that it has asked for. */
+  get input(): RingInput | null {
+    return this.ring;
   }
 
   get outputRequest(): string | null {
@@ -187,9 +197,19 @@ export class SocketGuest implements Guest {
     this.asyncReasons[message.plane] = '';
   }
 
+  /** The guest wants its seat's input, by these eventfds, and is answered when the seat gives it. */
+  takeInput(message: TakeInput, eventfds: Fd[]): void {
+    const ended = () => {
+      this.ring = null;
+    };
+    this.ring = takeRing(this, this.hello.versionMinor, message, eventfds, this.inputs, this.send, ended);
+    this.inputs.changed(this.name);
+  }
+
   async leave(): Promise<void> {
     if (this.left) return;
     this.left = true;
+    this.ring?.close();
     await this.producer.leave();
     await this.card.shadows.forget(this, null);
     this.registered.freeAll();
