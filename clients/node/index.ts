@@ -22,9 +22,11 @@ import {
   type Submission,
 } from '../../src/native/guest-client.js';
 import { ClosedError, RefusedError, retried } from './attempts.js';
+import { type InputDevices, type InputFrame, readInput } from './input.js';
 
 export { Code, Flip, PlaneState, Presented } from '../../src/guests/wire.js';
 export { ClosedError, RefusedError } from './attempts.js';
+export type { InputClassName, InputDevice, InputDevices, InputEvent, InputFrame } from './input.js';
 export { GuestLease, type LeaseEvents, takeLease } from './lease.js';
 export { type DeviceOffer, offerDevice } from './offer.js';
 export type { BufferLayout, Configuration, Feedback, Frame, Refusal, ShownState, Submission };
@@ -47,6 +49,10 @@ export interface GuestClientEvents {
   state: [plane: number, state: ShownState];
   /** Buffers came free, or feedback changed. */
   page: [];
+  /** The devices that frames come from, from here on: at first, and whenever they change. See `takeInput`. */
+  devices: [InputDevices];
+  /** What a device sent. What is left pressed when the daemon dies or the seat's input ends is released by frames as well. */
+  input: [InputFrame];
   /** An error that is no answer to a pending promise. Without a listener it is thrown, as EventEmitter has it. */
   error: [RefusedError];
   /** Null after `bye`; else ECONNRESET, EREMOTEIO or EPROTO. Buffers are kept: `connect` again. */
@@ -68,6 +74,7 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
   #greeting: Waiting | null = null;
   #lastRefusal: RefusedError | null = null;
   #reason: string | null = null;
+  #over = false;
 
   constructor({ name, path = SOCKET_PATH, planes = ['primary'], fences = false }: GuestClientOptions) {
     super();
@@ -106,11 +113,13 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
   /** Ends the connection without a word; buffers are kept. The event `closed` does not follow. */
   disconnect(): void {
     this.#native.disconnect();
+    this.#readInput();
     this.#rejectAll(new ClosedError(null));
   }
 
   /** Ends everything. */
   close(): void {
+    this.#over = true;
     this.#native.close();
     this.#rejectAll(new ClosedError(null));
   }
@@ -138,6 +147,20 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
 
   setPresent(plane: number, mode: keyof typeof PresentMode): Promise<void> {
     return this.#answered(this.#native.setPresent(plane, PresentMode[mode]));
+  }
+
+  /**
+   * Asks for the input of the seat that shows the guest, now and after every later connect: events `devices` and `input` follow.
+   * Resolved when the seat gives it; without a connection at once. Rejected with a RefusedError when the configuration says
+   * otherwise. Its end is an `error` with the code `inputEnded`; it may be asked for anew then.
+   */
+  takeInput(): Promise<void> {
+    return this.#answered(this.#native.takeInput());
+  }
+
+  /** Sets the LEDs of the guest's keyboard, all of them: bits by LED_*. Kept over connections. */
+  setLeds(leds: number): void {
+    this.#native.setLeds(leds);
   }
 
   /** Hands a frame over. The newest wins: `reclaimed` is the former one when the daemon never saw it. */
@@ -242,10 +265,22 @@ export class GuestClient extends EventEmitter<GuestClientEvents> {
         this.#wake();
         this.emit('page');
         break;
+      case 'input':
+        this.#readInput();
+        break;
       case 'closed':
         this.#onClosed(event.reason);
         break;
     }
+  }
+
+  #readInput(): void {
+    const all = readInput(this.#native, {
+      frame: (frame) => this.emit('input', frame),
+      devices: (devices) => this.emit('devices', devices),
+      closed: () => this.#over,
+    });
+    if (!all) setImmediate(() => this.#over || this.#readInput());
   }
 
   #onRefusal(event: Extract<GuestClientEvent, { type: 'error' }>): void {

@@ -42,6 +42,10 @@ public:
   Napi::Value buffer_free(const Napi::CallbackInfo& info);
   Napi::Value acquire(const Napi::CallbackInfo& info);
   Napi::Value feedback(const Napi::CallbackInfo& info);
+  Napi::Value take_input(const Napi::CallbackInfo& info);
+  Napi::Value read_input(const Napi::CallbackInfo& info);
+  Napi::Value input_device(const Napi::CallbackInfo& info);
+  Napi::Value set_leds(const Napi::CallbackInfo& info);
 
 private:
   scanoutd_client* client() {
@@ -54,12 +58,13 @@ private:
     return check_client(result, op);
   }
   void start_watching();
+  void watch_input();
   void stop_watching();
   void follow();
   void on_ready();
 
   std::unique_ptr<scanoutd_client, CloseClient> client_;
-  std::unique_ptr<LoopPoll> control_, release_; // after client_, whose descriptors they watch
+  std::unique_ptr<LoopPoll> control_, release_, input_; // after client_, whose descriptors they watch
   std::unique_ptr<LoopTimer> later_;
   Napi::FunctionReference on_event_;
 };
@@ -95,13 +100,22 @@ void GuestClient::start_watching() {
                                         [this](int) { on_ready(); });
   control_->watch(UV_READABLE);
   release_->watch(UV_READABLE);
+  watch_input();
   Ref(); // it works without anybody holding it, until the connection ends
+}
+
+void GuestClient::watch_input() {
+  const int fd = scanoutd_client_input_fd(client_.get());
+  if (fd < 0 || !control_ || input_) return;
+  input_ = std::make_unique<LoopPoll>(Env(), fd, [this](int) { on_ready(); });
+  input_->watch(UV_READABLE);
 }
 
 void GuestClient::stop_watching() {
   if (!control_) return;
   control_.reset();
   release_.reset();
+  input_.reset();
   Unref();
 }
 
@@ -232,6 +246,33 @@ Napi::Value GuestClient::feedback(const Napi::CallbackInfo& info) {
   return feedback_to_js(info.Env(), feedback);
 }
 
+Napi::Value GuestClient::take_input(const Napi::CallbackInfo& info) {
+  uint32_t serial = 0;
+  checked(scanoutd_client_take_input(client(), &serial), "scanoutd_client_take_input");
+  watch_input();
+  return Napi::Number::New(info.Env(), serial);
+}
+
+/// A frame, true where the devices are others from here on, or null.
+Napi::Value GuestClient::read_input(const Napi::CallbackInfo& info) {
+  scanoutd_input_frame frame;
+  const int result = scanoutd_client_read_input(client(), &frame);
+  follow();
+  if (result == 1) return input_frame_to_js(info.Env(), frame);
+  // A ring that is nonsense has ended the connection: the event `closed` tells why.
+  return result == 2 ? Napi::Boolean::New(info.Env(), true).As<Napi::Value>() : info.Env().Null();
+}
+
+Napi::Value GuestClient::input_device(const Napi::CallbackInfo& info) {
+  const scanoutd_input_device* device = scanoutd_client_input_device(client(), to_u32(info[0], "device"));
+  return device == nullptr ? info.Env().Null() : input_device_to_js(info.Env(), *device).As<Napi::Value>();
+}
+
+Napi::Value GuestClient::set_leds(const Napi::CallbackInfo& info) {
+  scanoutd_client_set_leds(client(), to_u32(info[0], "leds"));
+  return info.Env().Undefined();
+}
+
 } // namespace
 
 void init_guest_client(Napi::Env env, Napi::Object exports) {
@@ -253,6 +294,10 @@ void init_guest_client(Napi::Env env, Napi::Object exports) {
                                                       G::define<&G::buffer_free>("bufferFree"),
                                                       G::define<&G::acquire>("acquire"),
                                                       G::define<&G::feedback>("feedback"),
+                                                      G::define<&G::take_input>("takeInput"),
+                                                      G::define<&G::read_input>("readInput"),
+                                                      G::define<&G::input_device>("inputDevice"),
+                                                      G::define<&G::set_leds>("setLeds"),
                                                   }));
 }
 

@@ -18,6 +18,8 @@ scanoutd_frame frame_from_js(const Napi::Object& js, std::vector<scanoutd_rect>&
 
 Napi::Object submission_to_js(Napi::Env env, const scanoutd_submission& submission);
 Napi::Object feedback_to_js(Napi::Env env, const scanoutd_flip_feedback& feedback);
+Napi::Object input_frame_to_js(Napi::Env env, const scanoutd_input_frame& frame);
+Napi::Object input_device_to_js(Napi::Env env, const scanoutd_input_device& device);
 /// `{ type, ... }`, with what the event says and, for changes of state, the state. Before the next call with
 /// `client`.
 Napi::Object event_to_js(Napi::Env env, const scanoutd_client* client, const scanoutd_event& event);

@@ -6,7 +6,7 @@ namespace scanout::addon {
 namespace {
 
 constexpr const char* event_names[] = {"none", "connected", "configure", "formats", "state",
-                                       "done", "error",     "page",      "closed"};
+                                       "done", "error",     "page",      "input",   "closed"};
 
 /// An optional member of an object: 0 when it is absent, the C client's word for "as usual".
 uint32_t optional_u32(const Napi::Object& object, const char* name) {

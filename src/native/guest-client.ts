@@ -49,6 +49,8 @@ export type GuestClientEvent =
   | ({ type: 'error'; error: Refusal } & Answer)
   /** Buffers came free, or feedback changed. */
   | { type: 'page' }
+  /** There is something to read by `readInput`. */
+  | { type: 'input' }
   /** Null after `bye`, else the name of an errno: EREMOTEIO, the daemon said why; ECONNRESET; EPROTO. */
   | { type: 'closed'; reason: string | null };
 
@@ -117,6 +119,44 @@ export interface Feedback {
   missed: bigint;
 }
 
+/** One evdev event: numbers of linux/input-event-codes.h. */
+export interface InputEvent {
+  type: number;
+  code: number;
+  value: number;
+}
+
+/** What one device sent at one time. */
+export interface InputFrame {
+  /** By number of the protocol's `InputClass`. */
+  device: number;
+  /** CLOCK_MONOTONIC, of the kernel, in nanoseconds. */
+  timeNs: bigint;
+  /** Without the SYN_REPORT that ends them. */
+  events: InputEvent[];
+}
+
+/** What a device can do, as struct scanoutd_input_device: numbers of linux/input-event-codes.h. */
+export interface InputDevice {
+  name: string;
+  bus: number;
+  vendor: number;
+  product: number;
+  version: number;
+  properties: number[];
+  types: number[];
+  keys: number[];
+  relative: number[];
+  misc: number[];
+  switches: number[];
+  leds: number[];
+  /** By ABS_*. */
+  axes: Record<
+    number,
+    { value: number; minimum: number; maximum: number; fuzz: number; flat: number; resolution: number }
+  >;
+}
+
 /** Methods throw a SystemError with the client's errno; see clients/c/scanoutd-client.h for which. */
 export interface GuestClientNative {
   /** One attempt, without waiting; the event `connected` or `closed` follows. */
@@ -139,6 +179,13 @@ export interface GuestClientNative {
   /** Bit n of `buffers`: id n. The id of the one submitted longest ago, or null when none is free. */
   acquire(buffers: bigint): number | null;
   feedback(plane: number): Feedback;
+  takeInput(): number;
+  /** The next frame; true: from here on the devices are others; null: nothing more, for now. */
+  readInput(): InputFrame | true | null;
+  /** By number of the protocol's `InputClass`; null when the guest has no such device. */
+  inputDevice(device: number): InputDevice | null;
+  /** Bits by LED_*. */
+  setLeds(leds: number): void;
 }
 
 interface GuestClientExports {
