@@ -62,7 +62,7 @@ int scanoutd_ring_open(struct scanoutd_ring* ring, int ring_fd, int reply_fd) {
   if (ring->ring != NULL)
     ring->reply = map_sealed(reply_fd, SCANOUTD_INPUT_REPLY_SIZE, PROT_READ | PROT_WRITE, &error);
   const struct scanoutd_input_ring* mapped = ring->ring;
-  const bool ours = ring->reply != NULL && mapped->magic == SCANOUTD_INPUT_MAGIC &&
+  const bool ours = mapped != NULL && ring->reply != NULL && mapped->magic == SCANOUTD_INPUT_MAGIC &&
                     mapped->version_major == SCANOUTD_VERSION_MAJOR &&
                     mapped->capacity == SCANOUTD_INPUT_EVENTS &&
                     mapped->event_size == sizeof(struct scanoutd_input_event) &&
