@@ -162,8 +162,10 @@ async function awayAndBack(
   run('chvt', String(THEIRS));
   // What is held goes up, since its end would never be heard of.
   assert.deepEqual(await next(work, 1), [key(A, 0)]);
-  const away = await daemon.until('it is closed', (status) => deviceOf(status, left)?.open === false);
-  assert.equal(deviceOf(away, left)?.reason, 'the session is not active');
+  await daemon.until('it is closed, and said to be', (status) => {
+    const device = deviceOf(status, left);
+    return device?.open === false && device.reason === 'the session is not active';
+  });
   left.send(key(A, 0));
   left.tap(B);
   right.tap(A);
