@@ -157,8 +157,10 @@ export class Devices {
       return await this.leave(device, null, why);
     }
     const options = readOptions(of, entry, settings, source.direct);
-    const same = JSON.stringify(options) === JSON.stringify(device.options);
     const moved = device.seat !== seat;
+    // Those of one seat share a context of libinput.
+    const stays = !moved || options.read === 'raw';
+    const same = stays && JSON.stringify(options) === JSON.stringify(device.options);
     device.seat = seat;
     device.entry = entry;
     if (device.opened !== null && same) {

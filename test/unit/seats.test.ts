@@ -428,6 +428,16 @@ test('a device that udev has at another seat from now on is opened anew', async 
   );
 });
 
+test('a device that goes through libinput is opened anew where it moves: each seat has a context of its own', async () => {
+  const scene = await started(`${SEAT}[[seat]]\nname = "two"\n[[input]]\nread = "libinput"\n`);
+  const opened = () => [...scene.engine.open_].map(([id, { group, read }]) => ({ id, group, read }));
+  const [before] = opened();
+  assert.deepEqual([before?.group, before?.read], ['desk', 'libinput']);
+  await scene.seats.attach('event1', 'two');
+  const [after] = opened();
+  assert.deepEqual([after?.group, after?.id !== before?.id, opened().length], ['two', true, 1]);
+});
+
 test('a call gives a device to another seat until it is unplugged', async () => {
   const scene = await started(`${SEAT}[[seat]]\nname = "two"\ninput = { grab = "no" }\n`);
   await scene.seats.attach('event1', 'two');
