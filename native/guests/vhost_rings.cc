@@ -38,8 +38,8 @@ void VhostRings::push(uint32_t ring, uint16_t head, uint32_t written) noexcept {
   if (rings_[ring]->started && !rings_[ring]->broken) rings_[ring]->queue.push(head, written);
 }
 
-bool VhostRings::rest(uint32_t ring) noexcept {
-  return rings_[ring]->serves() && rings_[ring]->queue.ask_for_kick();
+bool VhostRings::rest(uint32_t ring, uint16_t ahead) noexcept {
+  return rings_[ring]->serves() && rings_[ring]->queue.ask_for_kick(ahead);
 }
 
 void VhostRings::call(uint32_t index) noexcept {

@@ -50,8 +50,17 @@ public:
   /// Takes a chain. False when there is none, the ring is not served, or it just broke.
   bool pop(uint32_t ring, DescriptorChain& chain) noexcept;
   void push(uint32_t ring, uint16_t head, uint32_t written) noexcept;
-  /// After `pop` was false: waits for kicks again. True when there is something already.
-  bool rest(uint32_t ring) noexcept;
+  /// Chains that `pop` would give at once, if the driver keeps to the rules; 0 when the ring is not served.
+  [[nodiscard]] uint16_t waiting(uint32_t ring) const noexcept {
+    return rings_[ring]->serves() ? rings_[ring]->queue.waiting() : uint16_t{0};
+  }
+  /// After `pop` was false: waits for kicks again. True when there is something already. With `ahead`: a kick
+  /// is wanted, and true said, only when more than so many chains wait.
+  bool rest(uint32_t ring, uint16_t ahead = 0) noexcept;
+  /// Asks for no kicks until `rest`, as far as that is possible.
+  void refuse(uint32_t ring) noexcept {
+    if (rings_[ring]->serves()) rings_[ring]->queue.refuse_kicks();
+  }
   /// Calls the driver if it wants to know of what was pushed.
   void call(uint32_t ring) noexcept;
   /// Chains of a former process that `pop` has not given yet.

@@ -144,15 +144,21 @@ bool Virtqueue::wants_call() noexcept {
   return passed(wanted, next_used_, former);
 }
 
-bool Virtqueue::ask_for_kick() noexcept {
+uint16_t Virtqueue::waiting() const noexcept {
+  const uint16_t available = word(available_ + 2).load(std::memory_order_acquire);
+  return static_cast<uint16_t>(available - next_available_);
+}
+
+bool Virtqueue::ask_for_kick(uint16_t ahead) noexcept {
   if (setup_.event_idx) {
     const size_t avail_event = used_header + used_element * setup_.size;
-    word(used_ + avail_event).store(next_available_, std::memory_order_relaxed);
+    const auto wanted = static_cast<uint16_t>(next_available_ + ahead);
+    word(used_ + avail_event).store(wanted, std::memory_order_relaxed);
   } else {
     word(used_).store(0, std::memory_order_relaxed);
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return word(available_ + 2).load(std::memory_order_acquire) != next_available_;
+  return waiting() > ahead;
 }
 
 void Virtqueue::refuse_kicks() noexcept {

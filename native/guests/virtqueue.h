@@ -63,8 +63,12 @@ public:
   void push(uint16_t head, uint32_t written) noexcept;
   /// Whether the driver wants to be told of what was pushed since it was asked last.
   bool wants_call() noexcept;
-  /// Asks for a kick at the next entry. True when there is one already: it brings no kick.
-  bool ask_for_kick() noexcept;
+  /// Entries that the driver has made available and `pop` has not given; more than the ring has when it
+  /// breaks the rules, as `pop` will say.
+  [[nodiscard]] uint16_t waiting() const noexcept;
+  /// Asks for a kick at the next entry, or at the one after `ahead` more. True when there is one already: it
+  /// brings no kick.
+  bool ask_for_kick(uint16_t ahead = 0) noexcept;
   /// Asks for no kicks, as far as that is possible.
   void refuse_kicks() noexcept;
   /// Chains of a former process that `pop` has not given yet.
