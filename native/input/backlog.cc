@@ -1,5 +1,6 @@
 #include "input/backlog.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 
@@ -220,6 +221,13 @@ void Backlog::clear() noexcept {
     owed.contact = {};
     owed.slot = 0;
   }
+}
+
+void Backlog::distrust(Class of, const Bits<KEY_CNT>& keys, int32_t slots) noexcept {
+  Believed& told = told_[index(of)];
+  told.keys |= keys;
+  if (slots > 0) told.contacts |= ~uint64_t{0} >> (max_slots - std::min(slots, max_slots));
+  collapse();
 }
 
 void Backlog::passed(Class from, std::span<const Event> events) noexcept {

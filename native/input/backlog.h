@@ -53,6 +53,9 @@ public:
   /// know what is pressed there. Whoever pushes everything and takes it out again need not.
   void passed(Class from, std::span<const Event> events) noexcept;
 
+  /// The guest may have been told of presses by somebody who is gone: it first gets releases of all these.
+  void distrust(Class of, const Bits<KEY_CNT>& keys, int32_t slots) noexcept;
+
   /// Events, since it was made. Any thread.
   [[nodiscard]] uint64_t merged() const noexcept { return merged_.load(std::memory_order_relaxed); }
   [[nodiscard]] uint64_t dropped() const noexcept { return dropped_.load(std::memory_order_relaxed); }
