@@ -181,6 +181,7 @@ void init_input(Napi::Env env, Napi::Object exports) {
                                                 E::define<&E::add_uinput>("addUinput"),
                                                 E::define<&E::add_ring>("addRing"),
                                                 E::define<&E::set_ring>("setRing"),
+                                                E::define<&E::add_virtio>("addVirtio"),
                                                 E::define<&E::remove_sink>("removeSink"),
                                                 E::define<&E::idle_ns>("idleNs"),
                                                 E::define<&E::stats>("stats"),

@@ -36,6 +36,7 @@ public:
   Napi::Value add_uinput(const Napi::CallbackInfo& info);
   Napi::Value add_ring(const Napi::CallbackInfo& info);
   Napi::Value set_ring(const Napi::CallbackInfo& info);
+  Napi::Value add_virtio(const Napi::CallbackInfo& info);
   Napi::Value remove_sink(const Napi::CallbackInfo& info);
   Napi::Value idle_ns(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);

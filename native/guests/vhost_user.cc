@@ -105,7 +105,7 @@ ssize_t VhostUser::take(uint8_t* target, size_t size, bool with_fds, int flags) 
     }
   }
   if (got == 0) {
-    end("the front end closed the connection");
+    end(closed);
     return -1;
   }
   if (with_fds && ((message.msg_flags & MSG_CTRUNC) != 0 || fds_.size() > vhost::max_fds)) {

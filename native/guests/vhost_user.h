@@ -101,6 +101,8 @@ public:
     ended,   // see `why_ended`
   };
   [[nodiscard]] State state() const noexcept { return state_; }
+  /// `why_ended` of one that just ended.
+  static constexpr const char* closed = "the front end closed the connection";
   /// The end as a text: the front end closed, or what it did wrong.
   [[nodiscard]] const std::string& why_ended() const noexcept { return why_ended_; }
 
