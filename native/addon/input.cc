@@ -163,6 +163,7 @@ Napi::Value InputEngine::shut(const Napi::CallbackInfo& info) {
   seats_.clear();
   devices_.clear();
   sinks_.clear();
+  relays_.clear();
   guests_.clear();
   return info.Env().Undefined();
 }
@@ -182,6 +183,10 @@ void init_input(Napi::Env env, Napi::Object exports) {
                                                 E::define<&E::add_ring>("addRing"),
                                                 E::define<&E::set_ring>("setRing"),
                                                 E::define<&E::add_virtio>("addVirtio"),
+                                                E::define<&E::relay_qemu>("relayQemu"),
+                                                E::define<&E::close_qemu_relay>("closeQemuRelay"),
+                                                E::define<&E::add_qemu>("addQemu"),
+                                                E::define<&E::set_qemu>("setQemu"),
                                                 E::define<&E::remove_sink>("removeSink"),
                                                 E::define<&E::idle_ns>("idleNs"),
                                                 E::define<&E::stats>("stats"),

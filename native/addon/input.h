@@ -12,6 +12,7 @@
 #include "addon/wrapped.h"
 #include "input/engine.h"
 #include "input/libinput_context.h"
+#include "input/qemu_relay.h"
 
 namespace scanout::addon {
 
@@ -37,6 +38,10 @@ public:
   Napi::Value add_ring(const Napi::CallbackInfo& info);
   Napi::Value set_ring(const Napi::CallbackInfo& info);
   Napi::Value add_virtio(const Napi::CallbackInfo& info);
+  Napi::Value relay_qemu(const Napi::CallbackInfo& info);
+  Napi::Value close_qemu_relay(const Napi::CallbackInfo& info);
+  Napi::Value add_qemu(const Napi::CallbackInfo& info);
+  Napi::Value set_qemu(const Napi::CallbackInfo& info);
   Napi::Value remove_sink(const Napi::CallbackInfo& info);
   Napi::Value idle_ns(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
@@ -81,6 +86,7 @@ private:
   };
   template <typename T> using ById = std::map<uint32_t, std::shared_ptr<T>>;
 
+  std::shared_ptr<input::QemuRelay> relay_of(const Napi::Value& id);
   Napi::Value post_command(std::unique_ptr<input::Command> command, const char* op, Result result,
                            std::shared_ptr<void> keep);
   std::unique_ptr<input::SeatTable> to_table(const Napi::Object& object);
@@ -100,6 +106,7 @@ private:
   ById<input::Seat> seats_;
   ById<input::Guest> guests_;
   ById<input::Attachment> sinks_;
+  ById<input::QemuRelay> relays_;
 };
 
 } // namespace scanout::addon
