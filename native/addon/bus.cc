@@ -35,7 +35,8 @@ BusConnection::BusConnection(const Napi::CallbackInfo& info) : Wrapped<BusConnec
     const Napi::Value socket = target.Get("socket");
     const Napi::Value client = target.Get("client");
     if (!client.IsUndefined()) {
-      connection_ = bus::Connection::over(take_fd(client, "client"), *this);
+      connection_ =
+          bus::Connection::over(take_fd(client, "client"), to_bool(target.Get("peer"), "peer"), *this);
     } else if (socket.IsUndefined()) {
       connection_ = bus::Connection::open(to_string(target.Get("address"), "address"),
                                           to_bool(target.Get("peer"), "peer"), *this);

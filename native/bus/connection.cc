@@ -53,17 +53,17 @@ std::unique_ptr<Connection> Connection::open(const std::string& address, bool is
   return made;
 }
 
-std::unique_ptr<Connection> Connection::over(base::UniqueFd socket, Owner& owner) {
+std::unique_ptr<Connection> Connection::over(base::UniqueFd socket, bool is_peer, Owner& owner) {
   if (!base::is_unix_socket(socket.get(), SOCK_STREAM))
     throw base::UsageError("socket: a unix stream socket expected");
-  std::unique_ptr<Connection> made(new Connection(owner, true));
-  made->credentials_ = base::peer_credentials(socket.get());
+  std::unique_ptr<Connection> made(new Connection(owner, is_peer));
+  if (is_peer) made->credentials_ = base::peer_credentials(socket.get());
   made->bus_ = new_bus();
   sd_bus* bus = made->bus_.get();
   made->poll_fd_ = duplicate(socket.get());
   check_bus(sd_bus_set_fd(bus, socket.get(), socket.get()), "sd_bus_set_fd");
   (void)socket.release(); // sd-bus closes it from now on
-  check_bus(sd_bus_set_bus_client(bus, 0), "sd_bus_set_bus_client");
+  check_bus(sd_bus_set_bus_client(bus, is_peer ? 0 : 1), "sd_bus_set_bus_client");
   made->add_filter();
   check_bus(sd_bus_start(bus), "sd_bus_start");
   return made;

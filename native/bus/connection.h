@@ -49,8 +49,9 @@ public:
 
   /// Connects to `address` ("unix:path=..."), to a bus daemon or to a peer (no daemon). Throws SystemError.
   static std::unique_ptr<Connection> open(const std::string& address, bool is_peer, Owner& owner);
-  /// A client of the peer at the other end of `socket`, connected and non-blocking. Throws SystemError.
-  static std::unique_ptr<Connection> over(base::UniqueFd socket, Owner& owner);
+  /// A client of the peer, or of the bus daemon, at the other end of `socket`, connected and non-blocking.
+  /// Throws SystemError.
+  static std::unique_ptr<Connection> over(base::UniqueFd socket, bool is_peer, Owner& owner);
   /// Serves the peer at the other end of `socket`. Its identity is `SO_PEERCRED`. Throws SystemError.
   static std::unique_ptr<Connection> serve(base::UniqueFd socket, Gate::Limits limits, Owner& owner);
 

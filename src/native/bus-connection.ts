@@ -29,11 +29,11 @@ const MOST_CALLERS = 256;
 const NAME = { allowReplacement: 1, replace: 2, doNotQueue: 4, primaryOwner: 1, alreadyOwner: 4 } as const;
 
 export interface OpenOptions extends BusLimits {
-  /** There is a bus daemon at the address; otherwise a peer. */
+  /** There is a bus daemon at the other end; otherwise a peer. */
   daemon?: boolean;
 }
 
-type Target = { address: string; peer: boolean } | { socket: Fd } | { client: Fd };
+type Target = { address: string; peer: boolean } | { socket: Fd } | { client: Fd; peer: boolean };
 
 /** `unix:path=` with what D-Bus addresses want escaped. */
 export function socketAddress(path: string): string {
@@ -84,11 +84,11 @@ export class Bus {
   }
 
   /**
-   * A client of the peer at the other end of a connected, non-blocking stream socket, which is taken over. Settles and
-   * rejects as `open`.
+   * A client of the peer, or with `daemon` of the bus, at the other end of a connected, non-blocking stream socket, which is
+   * taken over. Settles and rejects as `open`.
    */
-  static over(socket: Fd, limits: BusLimits = {}): Promise<Bus> {
-    return Bus.connected({ client: socket }, limits);
+  static over(socket: Fd, options: OpenOptions = {}): Promise<Bus> {
+    return Bus.connected({ client: socket, peer: options.daemon !== true }, options);
   }
 
   private static async connected(target: Target, limits: BusLimits): Promise<Bus> {

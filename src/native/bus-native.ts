@@ -102,11 +102,11 @@ export interface NativeBus {
 
 export interface NativeBusClass {
   /**
-   * Connects, serves the peer of `socket` or calls that of `client` (both taken over). `onReady` comes before any message of the peer's. `onClosed`
+   * Connects, serves the peer of `socket` or calls that of `client` (both taken over); `peer`: no bus daemon. `onReady` comes before any message of the peer's. `onClosed`
    * comes once, with null after `close`.
    */
   new (
-    target: { address: string; peer: boolean } | { socket: Fd } | { client: Fd },
+    target: { address: string; peer: boolean } | { socket: Fd } | { client: Fd; peer: boolean },
     limits: { maxMessageBytes: number; maxFds: number; maxPendingCalls: number },
     onReady: () => void,
     onClosed: (error: Error | null) => void,
