@@ -2,12 +2,9 @@
 import type { Config, QemuGuestConfig } from '../config/config.js';
 import { guestSettings } from '../config/match.js';
 import type { Fd } from '../native/base.js';
-import { Bus } from '../native/bus.js';
 import { AdmissionError, type GuestHost, type GuestKind, type GuestKindEntry } from './kind.js';
-import { type QemuConnection, QemuMachine } from './qemu-machine.js';
-import { openQemuDisplay } from './qmp.js';
-
-const BUS_NAME = 'org.qemu';
+import { connectBus, connectMonitor, connectPeer } from './qemu-connection.js';
+import { QemuMachine } from './qemu-machine.js';
 
 export const qemuKind: GuestKindEntry = { name: 'qemu', make: (host) => new QemuKind(host) };
 
@@ -44,7 +41,11 @@ class QemuKind implements GuestKind {
       await machine.stop();
     }
     for (const [place, entries] of wanted) {
-      if (this.configured.has(place)) continue;
+      const known = this.configured.get(place);
+      if (known !== undefined) {
+        known.machine.offerInput();
+        continue;
+      }
       const machine = this.machineOf(place, entries);
       this.configured.set(place, { machine, entries: JSON.stringify(entries) });
       // A virtual machine that is not there yet holds nobody up.
@@ -56,7 +57,7 @@ class QemuKind implements GuestKind {
     const connect = entries.some(({ socket }) => socket !== null) ? connectMonitor : connectBus;
     return new QemuMachine(this.host, {
       label: place,
-      connect: () => connect(place),
+      connect: () => connect(place, this.host.input.engine),
       lasting: true,
       guestOf: (console) => {
         const settings = entries.find((one) => one.console === console);
@@ -81,10 +82,10 @@ class QemuKind implements GuestKind {
       throw new AdmissionError(`the configuration knows no guest ${name}`);
     }
     await this.attached.get(name)?.stop();
-    const bus = await Bus.over(socket);
+    const connection = await connectPeer(socket, this.host.input.engine);
     const machine = new QemuMachine(this.host, {
       label: name,
-      connect: async () => ({ bus, destination: null, pid: null }),
+      connect: async () => connection,
       lasting: false,
       onGone: () => {
         if (this.attached.get(name) === machine) this.attached.delete(name);
@@ -106,14 +107,4 @@ class QemuKind implements GuestKind {
     ];
     await Promise.all(machines.map((machine) => machine.stop()));
   }
-}
-
-/** Peer to peer, through the QMP monitor that listens at `path`. */
-async function connectMonitor(path: string): Promise<QemuConnection> {
-  const { socket, pid } = await openQemuDisplay(path);
-  return { bus: await Bus.over(socket), destination: null, pid };
-}
-
-async function connectBus(address: string): Promise<QemuConnection> {
-  return { bus: await Bus.open(address, { daemon: true }), destination: BUS_NAME, pid: null };
 }

@@ -1,23 +1,16 @@
 /** One virtual machine with QEMU's D-Bus display: its connection, and its consoles, each of which is a guest. */
 import type { QemuGuestConfig } from '../config/config.js';
-import type { Bus } from '../native/bus.js';
 import { streamPair } from '../native/streams.js';
 import { AdmissionError, type GuestHost } from './kind.js';
 import { type QemuConsole, QemuGuest } from './qemu.js';
+import type { QemuConnection } from './qemu-connection.js';
+import { QemuInput } from './qemu-input.js';
 
 const VM_PATH = '/org/qemu/Display1/VM';
 const VM_INTERFACE = 'org.qemu.Display1.VM';
 const CONSOLE_INTERFACE = 'org.qemu.Display1.Console';
 const CALL_MS = 5000;
 const RETRY_MS = [250, 500, 1000, 2000, 5000] as const;
-
-/** A connection to the display. */
-export interface QemuConnection {
-  bus: Bus;
-  /** Name of QEMU on a bus; null for a peer. */
-  destination: string | null;
-  pid: number | null;
-}
 
 export interface QemuMachineOptions {
   /** For messages: the socket, the address, or the name. */
@@ -57,6 +50,45 @@ export class QemuMachine {
     this.connection?.bus.close();
   }
 
+  /**
+   * There may be an input thread now. A machine whose guest is to get input by its console, and that is connected without,
+   * is connected anew; its guests stay as they are, since QEMU has a connection for each of their screens.
+   */
+  offerInput(): void {
+    void this.queue(() => this.replace());
+  }
+
+  private async replace(): Promise<void> {
+    const { connection } = this;
+    const { engine } = this.host.input;
+    const wanted = this.names().some((name) => this.host.input.how(name, 'qemu') === 'qemu');
+    if (this.stopped || connection === null || connection.relay !== null || engine === null || !wanted)
+      return;
+    if (!this.options.lasting) return;
+    try {
+      const another = await this.options.connect();
+      this.take(another);
+      connection.bus.close();
+      for (const [guest, console] of this.guests) {
+        guest.input = this.inputOf(another, console);
+        this.host.input.changed(guest.name);
+      }
+    } catch (error) {
+      // Where QEMU has dropped the former one for it, that is told as any end is.
+      const text = `no input: ${error instanceof Error ? error.message : String(error)}`;
+      this.host.log.warn({ machine: this.options.label, err: error }, text);
+    }
+  }
+
+  private take(connection: QemuConnection): void {
+    this.connection = connection;
+    void connection.bus.closed.then((error) => this.queue(() => this.lost(connection, error)));
+  }
+
+  private inputOf(connection: QemuConnection, console: number): QemuInput | null {
+    return connection.relay === null ? null : new QemuInput(connection, console, this.host.log);
+  }
+
   private queue(step: () => Promise<void>): Promise<void> {
     this.turn = this.turn.then(step).catch((error: unknown) => {
       this.host.log.error({ machine: this.options.label, err: error }, 'virtual machine failed');
@@ -73,8 +105,7 @@ export class QemuMachine {
       this.failed(error);
       return;
     }
-    this.connection = connection;
-    void connection.bus.closed.then((error) => this.queue(() => this.lost(connection, error)));
+    this.take(connection);
     try {
       const consoles = await this.property(VM_PATH, VM_INTERFACE, 'ConsoleIDs');
       for (const console of (consoles as number[]).slice(0, 256)) await this.show(console);
@@ -140,7 +171,7 @@ export class QemuMachine {
     let guest: QemuGuest;
     try {
       const card = this.host.place(wanted.name, wanted.settings?.output ?? null);
-      const link = this.link(connection, path, console);
+      const link = this.link(connection.pid, path, console);
       guest = new QemuGuest(
         card,
         wanted.name,
@@ -150,6 +181,7 @@ export class QemuMachine {
         this.host.statistics,
         this.host.log,
       );
+      guest.input = this.inputOf(connection, console);
       this.host.admit(guest);
       this.guests.set(guest, console);
     } catch (error) {
@@ -172,28 +204,25 @@ export class QemuMachine {
     await this.host.arrived(guest);
   }
 
-  private link(connection: QemuConnection, path: string, console: number): QemuConsole {
+  private link(pid: number | null, path: string, console: number): QemuConsole {
     return {
-      pid: connection.pid,
+      pid,
       // The display's size in millimetres is not known here; QEMU takes 0 for that.
       resize: async (width, height) => {
-        await this.call(connection, path, 'SetUIInfo', 'qqiiuu', [0, 0, 0, 0, width, height]);
+        if (this.connection !== null)
+          await this.call(this.connection, path, 'SetUIInfo', 'qqiiuu', [0, 0, 0, 0, width, height]);
       },
-      ended: (guest, why) => void this.queue(() => this.ended(connection, guest, console, why)),
+      ended: (guest, why) => void this.queue(() => this.ended(guest, console, why)),
     };
   }
 
   /** A listener's connection broke off. When it was QEMU that went, its other connection says so too. */
-  private async ended(
-    connection: QemuConnection,
-    guest: QemuGuest,
-    console: number,
-    why: string,
-  ): Promise<void> {
+  private async ended(guest: QemuGuest, console: number, why: string): Promise<void> {
     if (!this.guests.delete(guest)) return;
     this.host.log.warn({ guest: guest.name }, `display listener ended: ${why}`);
     await this.host.departed(guest, false);
-    if (this.stopped || this.connection !== connection) return;
+    const { connection } = this;
+    if (this.stopped || connection === null) return;
     this.timer = setTimeout(
       () => {
         void this.queue(async () => {

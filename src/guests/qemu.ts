@@ -13,6 +13,7 @@ import {
   QemuPicture,
   type QemuWanted,
 } from '../native/qemu.js';
+import type { GuestInput } from '../seats/sinks.js';
 import type { Logger } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import { discard, importBuffer } from './buffers.js';
@@ -79,6 +80,7 @@ export class QemuGuest implements Guest {
   readonly planes: GuestPlane[];
   readonly producer: QemuListenerType;
   wish: GuestWish | null = null;
+  input: GuestInput | null = null;
   private readonly registered = new Map<number, Registered>();
   private readonly states: PlaneShown[];
   private place: GuestPlace | null = null;
