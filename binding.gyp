@@ -93,10 +93,11 @@
       "libraries": ["-ldl"],
     },
     {
-      # Devices and far ends of the input tests.
+      # Devices and far ends of the input tests; static, as Linux guests have no libraries.
       "target_name": "evdev",
       "type": "executable",
       "sources": ["test/machine/evdev/evdev.c"],
+      "ldflags": ["-static"],
     },
     {
       "target_name": "example",

@@ -16,7 +16,7 @@ import { kvmOrNot } from './kvm.js';
 import { Qemu, type QemuOptions } from './qemu.js';
 
 const KERNEL = '/boot/vmlinux';
-const PROGRAM = 'build-machine/cards';
+const PROGRAMS = ['cards', 'evdev'];
 const INIT = 'build-machine/linux-init';
 const APPLETS = ['sh', 'mount', 'insmod', 'sleep', 'cut', 'tr', 'echo', 'wc', 'md5sum'];
 /** Nested emulation. */
@@ -37,7 +37,7 @@ function initramfs(drivers: readonly string[]): string {
   for (const dir of ['bin', 'dev', 'proc', 'sys', 'modules']) mkdirSync(join(root, dir));
   copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'));
   for (const applet of APPLETS) symlinkSync('busybox', join(root, 'bin', applet));
-  copyFileSync(PROGRAM, join(root, 'bin/cards'));
+  for (const program of PROGRAMS) copyFileSync(join('build-machine', program), join(root, 'bin', program));
   copyFileSync(INIT, join(root, 'init'));
   const needs = execFileSync('modprobe', ['--show-depends', '--all', ...drivers], { encoding: 'utf8' });
   const modules = [...needs.matchAll(/^insmod (\S+)/gm)].map(([, file]) => file ?? '');
