@@ -53,7 +53,11 @@ export const inputSettings = {
   natural_scroll: key(flag, FLAG, 'What is scrolled follows the fingers.').optional(),
   left_handed: key(flag, FLAG, 'Left and right button exchanged, or a tablet turned around.').optional(),
   middle_emulation: key(flag, FLAG, 'Left and right button together are the middle one.').optional(),
-  disable_while_typing: key(flag, FLAG, 'Touchpad: off while keys are pressed.').optional(),
+  disable_while_typing: key(
+    flag,
+    FLAG,
+    'Touchpad: off while keys of a keyboard are pressed that is read through libinput as well. Set for a seat, it is for both.',
+  ).optional(),
   scroll_method: key(
     z.enum(['none', 'two-finger', 'edge', 'button']),
     '"none", "two-finger", "edge" or "button"',

@@ -78,7 +78,8 @@ export interface DeviceOptions {
   /**
    * - `raw`: events go on as the kernel has them
    * - `libinput`: they go through libinput, and come out as those of a plain device of class `pointer`, `keyboard`, `touchscreen`,
-   *   `tablet`, `pad` or `switch`, whatever `class` says
+   *   `absolute`, `tablet`, `pad` or `switch`, whatever `class` says. Of two fingers that scroll a wheel is made, of taps buttons;
+   *   swipes, pinches and holds have no form in evdev and go nowhere
    */
   read: 'raw' | 'libinput';
   /** EVIOCGRAB: nobody else gets its events. */

@@ -20,6 +20,8 @@ export interface ReadOptions {
   read: 'raw' | 'libinput';
   grab: boolean;
   libinput: LibinputOptions;
+  /** The seat, for what goes through libinput: devices of another one have nothing to do with it. */
+  group?: string;
 }
 
 /** Follows links; what is not there is what it is. */
@@ -123,7 +125,7 @@ const POINTING = [
 
 /** Options that make a difference to devices of a class: a keyboard of a seat with accel_speed stays raw. */
 const READERS: Readonly<Record<InputClass, readonly (keyof LibinputOptions)[]>> = {
-  keyboard: [],
+  keyboard: ['disableWhileTyping'], // libinput has to see them typed on
   pointer: POINTING,
   absolute: [],
   touchscreen: ['calibration', 'rotation'],

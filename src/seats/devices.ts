@@ -218,7 +218,9 @@ export class Devices {
       'device opened',
     );
     for (const reason of device.opened.refused) {
-      this.log.warn({ device: path, name, reason }, 'an option of libinput is not set');
+      // What is set for a whole seat is not for each of its devices.
+      const own = Object.keys(device.entry?.libinput ?? {}).some((option) => reason.startsWith(`${option}:`));
+      this.log[own ? 'warn' : 'debug']({ device: path, name, reason }, 'an option of libinput is not set');
     }
   }
 

@@ -41,6 +41,7 @@ class FakeEngine {
   idle = 0;
   watching: [number | null, boolean] | null = null;
   shutDown = false;
+  refused: string[] = [];
   private last = 0;
 
   open(options: DeviceOptions) {
@@ -49,7 +50,7 @@ class FakeEngine {
     return {
       id,
       classes: [{ class: options.class, description: usualDescription(options.class) }],
-      refused: [],
+      refused: this.refused,
     };
   }
   async close(id: number) {
@@ -470,6 +471,29 @@ test('a seat is not switched to who is not there, nor to a stranger', async () =
   await assert.rejects(scene.seats.switchTo('desk', 'a'), /guest a is not there/);
   await assert.rejects(scene.seats.switchTo('desk', 'c'), /seat desk has no guest c; its guests are: a, b/);
   await assert.rejects(scene.seats.switchTo('x', 'a'), /there is no seat x; known are: desk/);
+});
+
+test('what libinput reads is read together with its seat, and what it says is told', async () => {
+  const scene = new Scene(
+    `${SEAT}[[seat]]\nname = "two"\n[[input]]\nid = "0001:0001"\ntap = true\nread = "libinput"`,
+  );
+  scene.classes.set('/dev/input/event1', 'touchpad');
+  scene.engine.refused = ['tap: the device has no such setting', 'rotation: libinput takes no such value'];
+  await scene.seats.start();
+  const opened = () => [...scene.engine.open_.entries()].map(([id, { read, group }]) => [id, read, group]);
+  const [[first] = []] = opened();
+  assert.deepEqual(opened(), [[first, 'libinput', 'desk']]);
+  assert.equal(
+    scene.log.filter((line) => /an option of libinput is not set.*tap: the device/.test(line)).length,
+    1,
+  );
+  scene.notice({ type: 'nonsense', device: Number(first), why: 'a touch jumped' });
+  assert.ok(scene.log.some((line) => /libinput has something to say.*event1.*a touch jumped/.test(line)));
+  // Of another seat, it has nothing to do with the devices of the first.
+  await scene.seats.attach('event1', 'two');
+  const [[second] = []] = opened();
+  assert.notEqual(second, first);
+  assert.deepEqual(opened(), [[second, 'libinput', 'two']]);
 });
 
 test("a guest's own way is attached once, and let go with the guest", async () => {
