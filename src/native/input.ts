@@ -72,7 +72,7 @@ export interface LibinputOptions {
 export interface DeviceOptions {
   /** The device's descriptor, non-blocking; taken over. */
   fd: Fd;
-  /** Device node, for libinput, which reads what udev knows of it. */
+  /** Device node as udev names it, no link to it: for libinput, which reads what udev knows of it. */
   path: string;
   class: InputClass;
   /**
