@@ -57,10 +57,16 @@ void buttons(Description& description, const Description& raw) {
     description.keys.set(code);
 }
 
+/// Those of pointers, tablets and game pads stand among the keys.
+constexpr bool is_button(uint32_t code) {
+  return (code >= BTN_MISC && code < KEY_OK) || (code >= BTN_DPAD_UP && code <= BTN_DPAD_RIGHT) ||
+         code >= BTN_TRIGGER_HAPPY;
+}
+
 Description keyboard(libinput_device* device, const Description& raw) {
   Description description = begin(raw, {EV_KEY, EV_REP});
   for (uint32_t code = 1; code < KEY_CNT; ++code) {
-    if (raw.keys.test(code) && libinput_device_keyboard_has_key(device, code) > 0) description.keys.set(code);
+    if (!is_button(code) && libinput_device_keyboard_has_key(device, code) > 0) description.keys.set(code);
   }
   description.leds = raw.leds;
   description.types.set(EV_LED, raw.leds.any());
