@@ -17,8 +17,9 @@ import { present } from './inside/kms-rig.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const CLASSES = ['keyboard', 'pointer', 'touchscreen', 'tablet'] as const satisfies InputClass[];
-const FRAMES = 1500;
-const EVERY_US = 3000;
+const FRAMES = 700;
+/** An emulated machine has four players and a daemon to run. */
+const EVERY_US = 15_000;
 const KEY_A = 30;
 const LED_CAPSL = 1;
 

@@ -311,6 +311,17 @@ TEST(client_releases_what_a_dead_daemon_left_pressed) {
   CHECK_EQ(seated.input.leds, 2u);
 }
 
+TEST(client_releases_what_it_left_pressed_itself) {
+  Seated seated;
+  seated.input.send(Class::keyboard, {{EV_KEY, KEY_A, 1}});
+  CHECK_EQ(seated.keys(), "30=1 ");
+  scanoutd_client_disconnect(seated.guest);
+  CHECK_EQ(scanoutd_client_connect(seated.guest, 0), 0);
+  CHECK_EQ(seated.guest.next().type, SCANOUTD_EVENT_INPUT); // before any daemon has answered
+  CHECK_EQ(seated.keys(), "30=0 ");
+  seated.input.drop();
+}
+
 TEST(client_releases_before_it_reads_another_ring) {
   Seated seated;
   seated.input.send(Class::keyboard, {{EV_KEY, KEY_A, 1}});
@@ -348,7 +359,7 @@ TEST(client_leaves_a_daemon_whose_ring_is_nonsense) {
       },
       [](InputDaemon& daemon) {
         daemon.send(Class::keyboard, {{EV_KEY, KEY_A, 1}});
-        daemon.ring().events[0].device = SCANOUTD_INPUT_DEVICES;
+        daemon.ring().events[0].device = daemon.ring().events[1].device = SCANOUTD_INPUT_DEVICES;
       },
       [](InputDaemon& daemon) {
         daemon.send(Class::keyboard, {{EV_KEY, KEY_A, 1}});

@@ -158,7 +158,7 @@ public:
       if (count <= 0) break;
       ready += count;
     }
-    flush();
+    signaller.flush(); // the sink's own signals are the sink's business
     return ready;
   }
   /// The end of a batch.
