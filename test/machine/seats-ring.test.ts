@@ -17,10 +17,11 @@ import { present } from './inside/kms-rig.js';
 import { createVkms, type VkmsDevice, vkmsShape } from './inside/vkms.js';
 
 const CLASSES = ['keyboard', 'pointer', 'touchscreen', 'tablet'] as const satisfies InputClass[];
-const FRAMES = 700;
+const FRAMES = 500;
 /** An emulated machine has four players and a daemon to run. */
-const EVERY_US = 15_000;
-const KEY_A = 30;
+const EVERY_US = 20_000;
+/** KEY_1 and those after it. */
+const KEYS = Array.from({ length: 12 }, (_, i) => 2 + i);
 const LED_CAPSL = 1;
 
 let card: VkmsDevice;
@@ -70,6 +71,16 @@ class Written {
       .filter((line) => line.startsWith(`${name} `))
       .map((line) => line.split(' ').slice(2).join(' '));
   }
+  /** Keys that are held, by what was written. */
+  held(name: string): Set<number> {
+    const held = new Set<number>();
+    for (const line of this.of(name)) {
+      const [type, code = 0, value] = line.split(' ').map(Number);
+      if (type === EV.KEY && value !== 0) held.add(code);
+      if (type === EV.KEY && value === 0) held.delete(code);
+    }
+    return held;
+  }
   /** That they never go back within a class. */
   inOrder(name: string): boolean {
     const times = this.lines
@@ -83,7 +94,15 @@ async function until(daemon: TestDaemon, what: string, holds: () => boolean): Pr
   await daemon.until(what, () => holds());
 }
 
-const sameLines = (a: string[], b: string[]) => a.length === b.length && a.every((line, i) => line === b[i]);
+/** Empty when there is none. */
+function firstDifference(came: string[], wanted: string[]): string {
+  const at = Array.from({ length: Math.max(came.length, wanted.length) }, (_, i) => i).find(
+    (i) => came[i] !== wanted[i],
+  );
+  if (at === undefined) return '';
+  const around = (lines: string[]) => lines.slice(Math.max(0, at - 6), at + 6).join(', ');
+  return `event ${at} of ${wanted.length}: came ${around(came)}; wanted ${around(wanted)}`;
+}
 
 test('programs of the guest protocol get the input of their seat', async () => {
   const inputs = new Map<InputClass, TestInput>();
@@ -131,7 +150,7 @@ async function exactly(
     const wanted = recorded(recorder, i);
     assert.ok(wanted.length > FRAMES, `${wanted.length} events of the ${of}`);
     await until(daemon, `all of the ${of}`, () => written.of(of).length >= wanted.length);
-    assert.ok(sameLines(written.of(of), wanted), `the ${of} comes out as it is`);
+    assert.equal(firstDifference(written.of(of), wanted), '', of);
     assert.ok(written.inOrder(of));
   }
   const sink = (await daemon.status()).seats[0]?.guests.flatMap(({ sinks }) => sinks)[0];
@@ -149,31 +168,30 @@ async function switched(daemon: TestDaemon, written: Written, keyboard: TestInpu
   await guest.client.takeInput();
   await until(daemon, 'devices of the second', () => devices.length > 0);
   assert.equal(devices[0]?.keyboard?.name, DEVICES.keyboard.name);
-  const keysOfC = written.of('keyboard').length;
-  keyboard.send([EV.KEY, KEY_A, 1]);
-  await until(daemon, 'a key', () => written.of('keyboard').length === keysOfC + 2);
+  // What was played has left some keys down.
+  const [key = 0, other = 0] = KEYS.filter((code) => !written.held('keyboard').has(code));
+  keyboard.send([EV.KEY, key, 1]);
+  await until(daemon, 'a key', () => written.held('keyboard').has(key));
   const { code, err } = await ctl(daemon, 'seat', 'switch', 'desk', 'ts');
   assert.equal(code, 0, err);
-  await until(daemon, 'its release', () => written.of('keyboard').length === keysOfC + 4);
-  assert.deepEqual(written.of('keyboard').slice(-4), [`1 ${KEY_A} 1`, '0 0 0', `1 ${KEY_A} 0`, '0 0 0']);
-  keyboard.send([EV.KEY, KEY_A, 0]);
-  keyboard.tap(KEY_A + 1);
+  await until(daemon, 'the release of all', () => written.held('keyboard').size === 0);
+  const keysOfC = written.of('keyboard').length;
+  keyboard.send([EV.KEY, key, 0]);
+  keyboard.tap(other);
+  // Nothing else is pressed: a tool of the tablet that is near is told to the guest besides.
   const pressed = () =>
-    frames.flatMap(({ device, events }) =>
-      events
-        .filter(({ type }) => type === EV.KEY)
-        .map((event): InputEvent | string =>
-          device === 'keyboard' ? [event.type, event.code, event.value] : String(device),
-        ),
-    );
+    frames
+      .filter(({ device }) => device === 'keyboard')
+      .flatMap(({ events }) => events.map(({ type, code, value }): InputEvent => [type, code, value]))
+      .filter(([type]) => type === EV.KEY);
   await until(daemon, 'a tap', () => pressed().length >= 2);
   assert.deepEqual(pressed(), [
-    [EV.KEY, KEY_A + 1, 1],
-    [EV.KEY, KEY_A + 1, 0],
+    [EV.KEY, other, 1],
+    [EV.KEY, other, 0],
   ]);
   guest.client.setLeds(1 << LED_CAPSL);
   await keyboard.led(LED_CAPSL, 1);
-  assert.equal(written.of('keyboard').length, keysOfC + 4);
+  assert.equal(written.of('keyboard').length, keysOfC);
   await ctl(daemon, 'seat', 'switch', 'desk', 'c');
   guest.close();
 }
