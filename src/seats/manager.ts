@@ -95,13 +95,22 @@ export class SeatManager implements InputHost {
     });
   }
 
+  /** Has a step done, and then all that follows from it: a turn that waits already comes before it. */
+  private follow(step: () => Promise<void> | undefined): void {
+    this.enqueue(async () => {
+      await step();
+      this.scanWanted = true;
+    });
+    this.updateWanted = false;
+    void this.update();
+  }
+
   /** The seat manager takes its devices away: they are revoked already, or are about to be. */
   sessionDisabled(): void {
     const { devices } = this;
     if (devices === null) return;
-    this.enqueue(() =>
-      devices.shutAll('the session is not active', ({ source }) => source?.direct === false),
-    );
+    // By the scan that follows, what was found to be revoked before this was known is told as what it is.
+    this.follow(() => devices.shutAll('the session is not active', ({ source }) => source?.direct === false));
   }
 
   async stop(): Promise<void> {
@@ -231,15 +240,11 @@ export class SeatManager implements InputHost {
       case 'hotkey':
         this.onHotkey(notice.seat, notice.id, notice.guest);
         break;
-      case 'deviceGone':
-        this.enqueue(async () => {
-          await this.devices?.gone(
-            notice.device,
-            notice.code === 'ENODEV' ? 'unplugged or revoked' : notice.code,
-          );
-        });
-        void this.rescan();
+      case 'deviceGone': {
+        const why = notice.code === 'ENODEV' ? 'unplugged or revoked' : notice.code;
+        this.follow(() => this.devices?.gone(notice.device, why));
         break;
+      }
       case 'dropped':
         this.tellOfDevice(notice.device, { count: notice.count }, 'the kernel dropped events of a device');
         break;
@@ -247,8 +252,7 @@ export class SeatManager implements InputHost {
         this.tellOfDevice(notice.device, { reason: notice.why }, 'libinput has something to say of a device');
         break;
       case 'sinkEnded':
-        this.enqueue(async () => this.guests?.ended(notice.sink, notice.why));
-        void this.update();
+        this.follow(() => this.guests?.ended(notice.sink, notice.why));
         break;
       case 'leds':
         break;

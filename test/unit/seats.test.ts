@@ -408,6 +408,29 @@ test('a session that is not active has no devices of the seat manager, and they 
   assert.equal(scene.table().devices.length, 2);
 });
 
+test('devices that are revoked one after the other are all opened anew, or told to be away', async () => {
+  const scene = await started(SEAT, (it) => {
+    it.nodes = [nodeOf(1, { name: 'Managed' }), nodeOf(2, { name: 'Managed' })];
+  });
+  const revoke = () => {
+    for (const device of [...scene.engine.open_.keys()]) {
+      scene.notice({ type: 'deviceGone', device, errno: 19, code: 'ENODEV' });
+    }
+  };
+  revoke();
+  await scene.seats.update();
+  assert.equal(scene.engine.open_.size, 2);
+  assert.equal(scene.closed, 2);
+  revoke();
+  scene.active = false;
+  scene.seats.sessionDisabled();
+  await scene.seats.update();
+  assert.deepEqual(
+    scene.document().devices.map(({ reason }) => reason),
+    ['the session is not active', 'the session is not active'],
+  );
+});
+
 test('a device that udev has at another seat from now on is opened anew', async () => {
   const scene = await started(`${SEAT}[[seat]]\nname = "two"\n`, (it) => {
     it.nodes = [nodeOf(1, { name: 'Managed' })];
