@@ -22,7 +22,6 @@ constexpr std::pair<uint16_t, uint8_t> others[] = {
     {KEY_102ND, 0x56},
     {KEY_F11, 0x57},
     {KEY_F12, 0x58},
-    {KEY_ZENKAKUHANKAKU, 0x76},
     {KEY_RO, 0x73},
     {KEY_HIRAGANA, 0x77},
     {KEY_HENKAN, 0x79},
@@ -83,7 +82,19 @@ constexpr std::pair<uint16_t, uint8_t> others[] = {
     {KEY_HOMEPAGE, extended | 0x32},
     {KEY_REFRESH, extended | 0x67},
     {KEY_MEDIA, extended | 0x6d},
-    {KEY_HANJA, extended | 0x0d},
+    {KEY_HANJA, 0x71},
+    {KEY_F13, 0x5d},
+    {KEY_F14, 0x5e},
+    {KEY_F15, 0x5f},
+    {KEY_F16, 0x55},
+    {KEY_F17, extended | 0x03},
+    {KEY_F18, extended | 0x77},
+    {KEY_F19, extended | 0x04},
+    {KEY_F20, 0x5a},
+    {KEY_F21, 0x74},
+    {KEY_F22, extended | 0x79},
+    {KEY_F23, 0x6d},
+    {KEY_F24, 0x6f},
 };
 
 constexpr std::array<uint8_t, KEY_MEDIA + 1> make_table() {
