@@ -163,21 +163,26 @@ TEST(relay_waits_for_a_qemu_that_does_not_read) {
   CHECK_EQ(rig.relay->join(second), 0);
   const int count = fill(*rig.relay);
   CHECK(!rig.relay->idle());
-  CHECK(say(rig.daemon.get(), call_of("Get", 20)));
-  rig.spin();
+  // Of the daemon's messages it takes one; the others wait in the daemon's socket, and then the daemon.
+  int said = 0;
+  for (const Bytes message = call_of("Get", 30'000); say(rig.daemon.get(), message);) {
+    ++said;
+    rig.spin();
+  }
+  CHECK(said > 2);
   CHECK_EQ(first.rooms, 0);
-  std::vector<test::Called> all;
   test::Heard& heard = rig.at_qemu;
-  while (!rig.relay->idle()) {
+  for (int rounds = 0; rounds < 10000 && !rig.relay->idle(); ++rounds) {
     heard.read(rig.qemu.get(), 8192);
     rig.spin();
   }
   CHECK(first.rooms > 0);
   CHECK(second.rooms > 0);
-  all = rig.called();
-  REQUIRE(all.size() == static_cast<size_t>(count) + 1);
+  const std::vector<test::Called> all = rig.called();
+  REQUIRE(all.size() >= static_cast<size_t>(count + said));
   CHECK_EQ(all.back().member, "Get"); // what was called first goes first
-  CHECK_EQ(all[all.size() - 2].member, "Fill");
+  CHECK_EQ(all[static_cast<size_t>(count) - 1].member, "Fill");
+  CHECK_EQ(all[static_cast<size_t>(count)].member, "Get");
   rig.relay->part(first);
   rig.relay->part(second);
 }
