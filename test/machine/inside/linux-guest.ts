@@ -16,7 +16,7 @@ import { kvmOrNot } from './kvm.js';
 import { Qemu, type QemuOptions } from './qemu.js';
 
 const KERNEL = '/boot/vmlinux';
-const PROGRAMS = ['cards', 'evdev'];
+const PROGRAMS = ['cards', 'evdev', 'linux-input'];
 const INIT = 'build-machine/linux-init';
 const APPLETS = ['sh', 'mount', 'insmod', 'sleep', 'cut', 'tr', 'echo', 'wc', 'md5sum'];
 /** Nested emulation. */

@@ -1,12 +1,20 @@
-/** Devices of a seat in a Linux guest under QEMU's D-Bus display: real ones of uinput here, what the guest's own kernel reads there. */
+/** A Linux guest whose input devices are the input thread's, by vhost-user: what they are, what they send, their LEDs. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { TestDaemon } from '../inside/daemon.js';
+import { Fd } from '../../../src/native/base.js';
+import {
+  classify,
+  type DeviceDescription,
+  describeDevice,
+  type InputClass,
+  InputEngine,
+  type InputNotice,
+} from '../../../src/native/input.js';
+import { UnixListener } from '../../../src/native/unix-listener.js';
 import {
   EV,
   endAll,
@@ -14,276 +22,344 @@ import {
   KEYBOARD,
   type MadeDevice,
   MOUSE,
+  TABLET,
   TestInput,
   TOUCHSCREEN,
 } from '../inside/evdev.js';
 import { BOOT_MS, startLinux } from '../inside/linux-guest.js';
 import type { Qemu } from '../inside/qemu.js';
-import { guestConfig, monitorArgs, NO_GL, SLOW_MS } from '../inside/qemu-display.js';
-import { createVkms, type VkmsDevice, vkmsShape } from '../inside/vkms.js';
 
-const WIDE: MadeDevice = { ...KEYBOARD, keys: ['1-248'] };
-const POSITION: MadeDevice = {
-  name: 'Test Position',
-  id: [3, 0x1234, 5, 0x111],
-  keys: ['272-276'],
-  relative: [8, 11],
-  absolute: { 0: [0, 1023], 1: [0, 767] },
-};
-const [NUM_LOCK, CAPS_LOCK, SCROLL_LOCK] = [69, 58, 70];
-const KEYBOARD_THERE = 'QEMU_Virtio_Keyboard';
-const MOUSE_THERE = 'QEMU_Virtio_Mouse';
-const TABLET_THERE = 'QEMU_Virtio_Tablet';
-const TOUCH_THERE = 'QEMU_Virtio_MultiTouch';
-/** Of the axes of QEMU's devices. */
-const RANGE = 0x7fff;
+const [LEFT, TAPS, MOVES] = [272, 100, 300];
+const LED = { num: 0, caps: 1 } as const;
 
-let card: VkmsDevice;
+const notices: InputNotice[] = [];
+let engine: InputEngine;
+let directory: string;
 before(() => {
   execFileSync('modprobe', ['-a', 'uinput', 'evdev']);
-  card = createVkms(vkmsShape({ outputs: 1, overlays: 1 }));
+  directory = mkdtempSync(join(tmpdir(), 'linux-input-'));
+  engine = new InputEngine({ priority: 50, onNotice: (notice) => notices.push(notice) });
 });
 after(async () => {
+  engine.shut();
   await endAll();
-  card.destroy();
+  rmSync(directory, { recursive: true });
 });
 
-/** What the guest's kernel has read of its devices so far. */
-class FarEnds {
-  private taken = new Map<string, number>();
-
-  constructor(private readonly qemu: Qemu) {}
-
-  private all(device: string): InputEvent[] {
-    return this.qemu
-      .all('input')
-      .filter(({ values }) => values.device === device && values.type !== 'ready')
-      .map(({ values: { type, code, value } }) => [Number(type), Number(code), Number(value)] as const)
-      .filter(([type, , value]) => type !== EV.SYN && type !== EV.LED && !(type === EV.KEY && value === 2));
-  }
-
-  /** The next events of a device, which are no more than these when some time has passed. */
-  async next(device: string, count: number, quietMs = 100): Promise<InputEvent[]> {
-    const deadline = performance.now() + SLOW_MS;
-    const from = this.taken.get(device) ?? 0;
-    while (this.all(device).length < from + count) {
-      assert.ok(
-        performance.now() < deadline,
-        `${count} events of ${device}: ${JSON.stringify(this.all(device).slice(from))}`,
-      );
-      await sleep(20);
-    }
-    await sleep(quietMs);
-    return this.skip(device);
-  }
-
-  /** Those that have come since; forgets them. */
-  skip(device: string): InputEvent[] {
-    const events = this.all(device).slice(this.taken.get(device) ?? 0);
-    this.taken.set(device, (this.taken.get(device) ?? 0) + events.length);
-    return events;
+async function noticed(what: string, found: (notice: InputNotice) => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!notices.some(found)) {
+    assert.ok(performance.now() < deadline, `${what}; there were ${JSON.stringify(notices)}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
-async function withGuest(
-  t: TestContext,
-  body: (qemu: Qemu, daemon: TestDaemon, ends: FarEnds) => Promise<void>,
-): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), 'linux-input-'));
-  const monitor = join(directory, 'qmp');
-  // Without a seat there is no input thread, and QEMU is connected without; the seat comes later.
-  const config = `[[output]]\nmode = "800x600"\n${guestConfig('vm', monitor)}`;
-  const daemon = await TestDaemon.start({ config });
-  await daemon.during(async () => {
-    const since = performance.now();
-    const devices = ['virtio-gpu', 'virtio-keyboard', 'virtio-mouse', 'virtio-tablet', 'virtio-multitouch'];
-    const qemu = await startLinux({
-      append: 'program=input',
-      drivers: ['virtio_pci', 'virtio-gpu', 'virtio_input', 'evdev'],
-      display: NO_GL,
-      args: [...devices.flatMap((device) => ['-device', `${device}-pci`]), ...monitorArgs(monitor)],
-    });
-    await qemu.during(async () => {
-      for (const device of [KEYBOARD_THERE, MOUSE_THERE, TABLET_THERE, TOUCH_THERE])
-        await qemu.event('input', { device, type: 'ready' }, BOOT_MS);
-      t.diagnostic(`booted: ${Math.round(performance.now() - since)} ms`);
-      const { pid, connected } = await daemon.guest('vm');
-      assert.ok(connected);
-      appendFileSync(
-        join(daemon.directory, 'scanoutd.toml'),
-        '\n[[seat]]\nname = "desk"\nudev_seat = "seat0"\nguests = ["vm"]\n',
-      );
-      daemon.child.kill('SIGHUP');
-      await daemon.until('a sink', ({ seats }) => seats[0]?.guests[0]?.sinks[0]?.open === true, SLOW_MS);
-      assert.equal((await daemon.guest('vm')).pid, pid);
-      assert.ok(!daemon.log.includes('QEMU closed the connection'), 'its screen stays');
-      await body(qemu, daemon, new FarEnds(qemu));
-      t.diagnostic(`done: ${Math.round(performance.now() - since)} ms`);
-    });
-  });
-  rmSync(directory, { recursive: true });
-}
+/** One real device, its sink in the guest, and the socket where QEMU finds that. */
+class Wire {
+  sink = 0;
+  private readonly listener;
+  private connected: Promise<void> = Promise.resolve();
 
-/** Which of its mice QEMU gives the pointer to. */
-async function point(qemu: Qemu, absolute: boolean): Promise<void> {
-  const mice = (await qemu.qmp('query-mice')) as { index: number; absolute: boolean; name: string }[];
-  // There is a PS/2 mouse as well, which the guest does not look for.
-  const mouse = mice.find((one) => one.absolute === absolute && one.name.includes('Virtio'));
-  assert.ok(mouse, JSON.stringify(mice));
-  await qemu.qmp('human-monitor-command', { 'command-line': `mouse_set ${mouse.index}` });
-}
-
-const near = (value: number | undefined, wanted: number, by: number) =>
-  assert.ok(Math.abs((value ?? -1) - wanted) <= by, `${value} is ${wanted}, more or less`);
-
-test('what a seat has comes to the guest as its own devices, and its lock keys light up', async (t) => {
-  const keyboard = await TestInput.make(WIDE);
-  const mouse = await TestInput.make(MOUSE);
-  const position = await TestInput.make(POSITION);
-  const touch = await TestInput.make(TOUCHSCREEN);
-  const inputs = [keyboard, mouse, position, touch];
-  await withGuest(t, async (qemu, daemon, ends) => {
-    await daemon.until(
-      'the seat has its guest and devices',
-      ({ seats }) =>
-        seats[0]?.guest === 'vm' &&
-        inputs.every(({ path }) => seats[0]?.devices.some((one) => one.device === path && one.open)),
-      SLOW_MS,
+  private constructor(
+    readonly input: TestInput,
+    readonly id: number,
+    readonly of: InputClass,
+    readonly description: DeviceDescription,
+    guest: number,
+  ) {
+    this.listener = new UnixListener(
+      this.path,
+      { type: 'stream' },
+      (socket) => {
+        this.connected = engine.addVirtio(guest, of, description, socket).then((sink) => {
+          this.sink = sink;
+        });
+      },
+      (error) => assert.fail(error),
     );
+  }
 
-    await t.test('keys', async () => {
-      const numbers = Array.from({ length: 248 }, (_, i) => i + 1);
-      const locks = [NUM_LOCK, CAPS_LOCK, SCROLL_LOCK];
-      // A key that is known to come marks the end of each few: some never come, and QEMU's device holds no more.
-      const MARK = 57;
-      const taps = numbers.filter((code) => code !== MARK && !locks.includes(code));
-      const pressed: number[] = [];
-      for (let at = 0; at < taps.length; at += 12) {
-        for (const code of [...taps.slice(at, at + 12), MARK]) keyboard.tap(code);
-        const events: InputEvent[] = [];
-        while (!events.some(([, code, value]) => code === MARK && value === 0))
-          events.push(...(await ends.next(KEYBOARD_THERE, 1, 0)));
-        const down = events.filter(([, , value]) => value === 1).map(([, code]) => code);
-        const up = events.filter(([, , value]) => value === 0).map(([, code]) => code);
-        assert.deepEqual(down, up, 'each is released before the next');
-        pressed.push(...down.filter((code) => code !== MARK));
-      }
-      const missing = numbers.filter(
-        (code) => !pressed.includes(code) && code !== MARK && !locks.includes(code),
-      );
-      t.diagnostic(`keys that do not come: ${missing.join(' ')}`);
-      assert.deepEqual(
-        pressed,
-        taps.filter((code) => !missing.includes(code)),
-        'each comes as itself, once and in order',
-      );
-      assert.ok(pressed.length > 150, `${pressed.length} keys`);
-    });
+  static async make(made: MadeDevice, guest: number): Promise<Wire> {
+    const input = await TestInput.make(made);
+    const fd = new Fd(openSync(input.path, 'r+'));
+    const description = describeDevice(fd);
+    const of = classify(description);
+    assert.ok(of, `${made.name} has a class`);
+    const options = { path: input.path, class: of, read: 'raw', grab: true, libinput: {} } as const;
+    return new Wire(input, engine.open({ fd, ...options }).id, of, description, guest);
+  }
 
-    await t.test('LEDs', async () => {
-      for (const [key, led] of [
-        [NUM_LOCK, 0],
-        [CAPS_LOCK, 1],
-        [SCROLL_LOCK, 2],
-      ] as const) {
-        keyboard.tap(key);
-        await keyboard.led(led, 1);
-        keyboard.tap(key);
-        await keyboard.led(led, 0);
-      }
-      ends.skip(KEYBOARD_THERE);
-    });
+  get path(): string {
+    return join(directory, this.of);
+  }
+  get args(): string[] {
+    const { of, path } = this;
+    return [
+      ...['-chardev', `socket,id=${of},path=${path}`],
+      ...['-device', `vhost-user-input-pci,chardev=${of}`],
+    ];
+  }
+  /** As the guest has it in its lines. */
+  get name(): string {
+    return Buffer.from(this.description.name).toString('hex');
+  }
+  framesIn(qemu: Qemu): string[] {
+    return qemu
+      .all('frame')
+      .filter(({ values }) => values.name === this.name)
+      .map(({ values }) => String(values.events));
+  }
+  async ready(): Promise<void> {
+    await this.connected;
+    assert.ok(this.sink > 0, `QEMU connected for ${this.of}`);
+  }
+  close(): void {
+    this.listener.close();
+  }
+}
 
-    await t.test('a relative mouse', async () => {
-      await point(qemu, false);
-      await sleep(500); // the daemon hears of it by a signal
-      mouse.send([EV.REL, 0, 5], [EV.REL, 1, -7]);
-      mouse.send([EV.KEY, 272, 1]);
-      mouse.send([EV.REL, 0, 1], [EV.KEY, 272, 0], [EV.KEY, 274, 1]);
-      mouse.send([EV.KEY, 274, 0], [EV.KEY, 275, 1]);
-      mouse.send([EV.KEY, 275, 0]);
-      assert.deepEqual(await ends.next(MOUSE_THERE, 9), [
-        [EV.REL, 0, 5],
-        [EV.REL, 1, -7],
-        [EV.KEY, 272, 1],
-        [EV.REL, 0, 1],
-        [EV.KEY, 272, 0],
-        [EV.KEY, 274, 1],
-        [EV.KEY, 274, 0],
-        [EV.KEY, 275, 1],
-        [EV.KEY, 275, 0],
-      ]);
-      // A wheel by whole clicks, and finely.
-      mouse.send([EV.REL, 8, 1], [EV.REL, 11, 120]);
-      mouse.send([EV.REL, 11, -60]);
-      mouse.send([EV.REL, 11, -60], [EV.REL, 8, -1]);
-      assert.deepEqual(await ends.next(MOUSE_THERE, 2), [
-        [EV.REL, 8, 1],
-        [EV.REL, 8, -1],
-      ]);
-      // What has a position moves it by the difference.
-      position.send([EV.ABS, 0, 256], [EV.ABS, 1, 384]);
-      position.send([EV.ABS, 0, 512]);
-      const [[type, code, by] = []] = await ends.next(MOUSE_THERE, 1);
-      assert.deepEqual([type, code], [EV.REL, 0]);
-      near(by, 200, 1); // a quarter of 800 pixels
-      assert.deepEqual(ends.skip(TABLET_THERE), []);
-    });
+const text = (frame: readonly InputEvent[]) => frame.map((event) => event.join('.')).join(',');
 
-    await t.test('a pointer with a position', async () => {
-      await point(qemu, true);
-      await sleep(500);
-      position.send([EV.ABS, 0, 768], [EV.ABS, 1, 192]);
-      const first = await ends.next(TABLET_THERE, 2);
-      near(first.find(([, code]) => code === 0)?.[2], RANGE * 0.75, RANGE / 600);
-      near(first.find(([, code]) => code === 1)?.[2], RANGE * 0.25, RANGE / 600);
-      position.send([EV.KEY, 273, 1]);
-      position.send([EV.KEY, 273, 0]);
-      assert.deepEqual(await ends.next(TABLET_THERE, 2), [
-        [EV.KEY, 273, 1],
-        [EV.KEY, 273, 0],
-      ]);
-      // A mouse moves it on from there.
-      mouse.send([EV.REL, 0, -200], [EV.REL, 1, 150]);
-      const second = await ends.next(TABLET_THERE, 2);
-      near(second.find(([, code]) => code === 0)?.[2], RANGE * 0.5, RANGE / 300);
-      near(second.find(([, code]) => code === 1)?.[2], RANGE * 0.5, RANGE / 300);
-      assert.deepEqual(ends.skip(MOUSE_THERE), []);
-    });
+/** Waits until the guest has said so many frames of the device, beyond those that it had; gives them. */
+async function framesAfter(qemu: Qemu, wire: Wire, had: number, count: number): Promise<string[]> {
+  const deadline = performance.now() + 60_000;
+  while (wire.framesIn(qemu).length < had + count) {
+    const frames = wire.framesIn(qemu).slice(had);
+    assert.ok(
+      qemu.alive && performance.now() < deadline,
+      `${wire.of}: ${count} frames, not ${frames.join(' ')}`,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return wire.framesIn(qemu).slice(had);
+}
 
-    await t.test('a touchscreen', async () => {
-      touch.send([EV.ABS, 47, 0], [EV.ABS, 57, 1], [EV.ABS, 53, 1024], [EV.ABS, 54, 2048], [EV.KEY, 330, 1]);
-      touch.send([EV.ABS, 47, 1], [EV.ABS, 57, 2], [EV.ABS, 53, 3072], [EV.ABS, 54, 1024]);
-      touch.send([EV.ABS, 47, 0], [EV.ABS, 53, 2048]);
-      touch.send([EV.ABS, 57, -1], [EV.ABS, 47, 1], [EV.ABS, 57, -1], [EV.KEY, 330, 0]);
-      const contacts = new Map<number, { x: number; y: number }[]>();
-      const ended = new Set<number>();
-      let slot = 0;
-      const deadline = performance.now() + SLOW_MS;
-      const seen: InputEvent[] = [];
-      while (ended.size < 2) {
-        assert.ok(performance.now() < deadline, JSON.stringify(seen));
-        for (const event of ends.skip(TOUCH_THERE)) {
-          seen.push(event);
-          const [type, code, value] = event;
-          if (type !== EV.ABS) continue;
-          const places = contacts.get(slot) ?? [];
-          const { x, y } = places.at(-1) ?? { x: 0, y: 0 };
-          if (code === 47) slot = value;
-          if (code === 57 && value < 0) ended.add(slot);
-          if (code === 53) contacts.set(slot, [...places, { x: value, y }]);
-          if (code === 54) contacts.set(slot, [...places, { x, y: value }]);
-        }
-        await sleep(20);
-      }
-      near(contacts.get(0)?.at(-1)?.x, RANGE * 0.5, RANGE / 300);
-      near(contacts.get(0)?.at(-1)?.y, RANGE * 0.5, RANGE / 300);
-      near(contacts.get(1)?.at(-1)?.x, RANGE * 0.75, RANGE / 300);
-      near(contacts.get(1)?.at(-1)?.y, RANGE * 0.25, RANGE / 300);
-      assert.deepEqual([...contacts.keys()].sort(), [0, 1]);
-    });
+function setOf(codes: readonly number[], count: number): string {
+  const bytes = Buffer.alloc(Math.ceil(count / 8));
+  for (const code of codes) bytes.writeUInt8(bytes.readUInt8(code >> 3) | (1 << (code & 7)), code >> 3);
+  return `x${bytes.toString('hex')}`;
+}
 
-    const { seats } = await daemon.status();
-    t.diagnostic(JSON.stringify(seats[0]));
+/** Everything that the guest's kernel says of a device is what the real one's says. */
+function assertSame(qemu: Qemu, { name, description }: Wire): void {
+  const only = (word: string) => qemu.all(word).filter(({ values }) => values.name === name);
+  const [device] = only('device').map(({ values }) => values);
+  const { bus, vendor, product, version, properties } = description;
+  assert.deepEqual(device, {
+    ...{ name, bus, vendor, product, version },
+    props: setOf(properties, 32),
+    uniq: `x${Buffer.from(description.uniq).toString('hex')}`,
   });
+  const sets = Object.fromEntries(only('bits').map(({ values }) => [values.type, values.set]));
+  // Every device of the kernel has EV_SYN.
+  assert.equal(sets[0], setOf([EV.SYN, ...description.types], 32));
+  assert.equal(sets[EV.KEY], setOf(description.keys, 768));
+  assert.equal(sets[EV.REL], setOf(description.relative, 16));
+  assert.equal(sets[EV.MSC], setOf(description.misc, 8));
+  assert.equal(sets[EV.LED], setOf(description.leds, 16));
+  const axes = Object.fromEntries(
+    only('axis').map(({ values: { name: _, code, ...range } }) => [
+      code,
+      Object.fromEntries(Object.entries(range).map(([key, value]) => [key, Number(value)])),
+    ]),
+  );
+  // Their values are no part of what they are.
+  const ranges = Object.entries(description.absolute).map(
+    ([code, { minimum, maximum, fuzz, flat, resolution }]) => [
+      code,
+      { minimum, maximum, fuzz, flat, resolution },
+    ],
+  );
+  assert.deepEqual(axes, Object.fromEntries(ranges));
+}
+
+const FRAMES: Partial<Record<InputClass, InputEvent[][]>> = {
+  keyboard: [
+    [
+      [EV.MSC, 4, 30],
+      [EV.KEY, 30, 1],
+    ],
+    [
+      [EV.KEY, 30, 0],
+      [EV.KEY, 48, 1],
+    ],
+    [[EV.KEY, 48, 0]],
+  ],
+  pointer: [
+    [
+      [EV.REL, 0, 5],
+      [EV.REL, 1, -7],
+    ],
+    [[EV.KEY, LEFT, 1]],
+    [
+      [EV.REL, 11, 60],
+      [EV.REL, 12, -120],
+      [EV.REL, 6, -1],
+    ],
+    [[EV.KEY, LEFT, 0]],
+  ],
+  touchscreen: [
+    [
+      [EV.ABS, 57, 1],
+      [EV.ABS, 53, 100],
+      [EV.ABS, 54, 200],
+      [EV.KEY, 330, 1],
+      [EV.ABS, 0, 100],
+      [EV.ABS, 1, 200],
+    ],
+    [
+      [EV.ABS, 47, 1],
+      [EV.ABS, 57, 2],
+      [EV.ABS, 53, 4000],
+      [EV.ABS, 54, 1],
+    ],
+    [
+      [EV.ABS, 47, 0],
+      [EV.ABS, 57, -1],
+      [EV.ABS, 47, 1],
+      [EV.ABS, 53, 4001],
+    ],
+    [
+      [EV.ABS, 57, -1],
+      [EV.KEY, 330, 0],
+    ],
+  ],
+  tablet: [
+    [
+      [EV.KEY, 320, 1],
+      [EV.ABS, 0, 15000],
+      [EV.ABS, 1, 9000],
+      [EV.ABS, 26, -20],
+    ],
+    [
+      [EV.ABS, 24, 700],
+      [EV.KEY, 330, 1],
+      [EV.KEY, 331, 1],
+    ],
+    [
+      [EV.ABS, 24, 0],
+      [EV.KEY, 330, 0],
+      [EV.KEY, 331, 0],
+    ],
+    [[EV.KEY, 320, 0]],
+  ],
+};
+
+/** Each frame, one after the other. */
+async function provesFrames(qemu: Qemu, wire: Wire): Promise<void> {
+  for (const frame of FRAMES[wire.of] ?? []) {
+    const had = wire.framesIn(qemu).length;
+    wire.input.send(...frame);
+    assert.deepEqual(await framesAfter(qemu, wire, had, 1), [text(frame)], wire.of);
+  }
+}
+
+/** Faster than the guest reads: keys come all, and in order. */
+async function provesTyping(qemu: Qemu, keyboard: Wire): Promise<void> {
+  const had = keyboard.framesIn(qemu).length;
+  const typed: InputEvent[][] = Array.from({ length: 2 * TAPS }, (_, i) => [
+    [EV.MSC, 4, i],
+    [EV.KEY, 16 + ((i >> 1) % 10), 1 - (i % 2)],
+  ]);
+  await keyboard.input.play(typed, 2000);
+  assert.deepEqual(await framesAfter(qemu, keyboard, had, typed.length), typed.map(text));
+}
+
+/** A machine that stands still gets less motion afterwards, none of it lost, and each press where it was. */
+async function provesPause(t: TestContext, qemu: Qemu, mouse: Wire): Promise<void> {
+  const had = mouse.framesIn(qemu).length;
+  await qemu.qmp('stop');
+  const moves: InputEvent[][] = Array.from({ length: MOVES }, () => [[EV.REL, 0, 1]]);
+  await mouse.input.play([...moves, [[EV.KEY, LEFT, 1]], ...moves, [[EV.KEY, LEFT, 0]]], 0);
+  const deadline = performance.now() + 20_000;
+  while (engine.stats(mouse.sink).merged < 2 * MOVES - 20) {
+    const { merged } = engine.stats(mouse.sink);
+    assert.ok(performance.now() < deadline, `${merged} were merged`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await qemu.qmp('cont');
+  const last = text([[EV.KEY, LEFT, 0]]);
+  for (const until = performance.now() + 60_000; mouse.framesIn(qemu).at(-1) !== last; ) {
+    assert.ok(performance.now() < until, 'the release');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const frames = mouse.framesIn(qemu).slice(had);
+  const press = frames.indexOf(text([[EV.KEY, LEFT, 1]]));
+  const sum = (part: string[]) => part.reduce((all, frame) => all + Number(frame.split('.')[2]), 0);
+  t.diagnostic(`${frames.length} frames of ${2 * MOVES + 2}`);
+  assert.deepEqual([sum(frames.slice(0, press)), sum(frames.slice(press + 1, -1))], [MOVES, MOVES]);
+  assert.ok(frames.length < MOVES / 10, `${frames.length} frames`);
+}
+
+async function provesLeds(qemu: Qemu, { input, sink }: Wire): Promise<void> {
+  const lit = (bits: number) =>
+    noticed(
+      `LEDs ${bits}`,
+      (notice) => notice.type === 'leds' && notice.sink === sink && notice.leds === bits,
+    );
+  qemu.send('c');
+  await lit(1 << LED.caps);
+  await input.led(LED.caps, 1);
+  qemu.send('n');
+  await lit((1 << LED.caps) | (1 << LED.num));
+  await input.led(LED.num, 1);
+  qemu.send('o');
+  await lit(0);
+  await input.led(LED.caps, 0);
+  await input.led(LED.num, 0);
+}
+
+test('Linux has the devices of the seat: what they are, what they send, and their LEDs', async (t) => {
+  const guest = await engine.addGuest();
+  const wires: Wire[] = [];
+  for (const made of [KEYBOARD, MOUSE, TOUCHSCREEN, TABLET]) wires.push(await Wire.make(made, guest));
+  const [keyboard, mouse, touchscreen] = wires;
+  assert.ok(keyboard && mouse && touchscreen);
+  assert.deepEqual(
+    wires.map(({ of }) => of),
+    Object.keys(FRAMES),
+  );
+  const seat = await engine.addSeat();
+  const since = performance.now();
+  const tell = (what: string) => t.diagnostic(`${what}: ${Math.round(performance.now() - since)} ms`);
+  const qemu = await startLinux({
+    drivers: ['virtio_pci', 'virtio_input', 'evdev'],
+    append: `input=${wires.length}`,
+    args: wires.flatMap(({ args }) => args),
+  });
+  await qemu.during(async () => {
+    await Promise.all(wires.map((wire) => wire.ready()));
+    await engine.setSeat(seat, {
+      devices: wires.map(({ id }) => ({ id, output: null })),
+      ...{ guest, pointer: 'seat', outputs: [], places: [], hotkeys: [], carryLocks: false },
+    });
+    await qemu.event('ready', {}, BOOT_MS);
+    tell('booted');
+    for (const wire of wires) assertSame(qemu, wire);
+    for (const wire of wires) await provesFrames(qemu, wire);
+    tell('frames');
+    await provesTyping(qemu, keyboard);
+    tell('typing');
+    await provesLeds(qemu, keyboard);
+    await provesPause(t, qemu, mouse);
+    tell('paused');
+    for (const { of, sink } of wires) {
+      const { delivered, dropped, p50Ns, p99Ns } = engine.stats(sink);
+      t.diagnostic(`${of}: ${delivered} delivered, p50 ${p50Ns / 1000} us, p99 ${p99Ns / 1000} us`);
+      assert.equal(dropped, 0);
+    }
+
+    // The machine survives the end of one device, and the engine that of the machine.
+    await engine.removeSink(touchscreen.sink);
+    await provesFrames(qemu, keyboard);
+    await qemu.kill();
+    for (const { of, sink } of wires) {
+      if (sink === touchscreen.sink) continue;
+      await noticed(`the end of ${of}`, (notice) => {
+        return notice.type === 'sinkEnded' && notice.sink === sink && notice.errno === 0;
+      });
+      await engine.removeSink(sink);
+    }
+  });
+  for (const wire of wires) wire.close();
 });
