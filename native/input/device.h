@@ -63,7 +63,7 @@ public:
   /// Takes the descriptor over, which it makes non-blocking, and whose clock it sets to CLOCK_MONOTONIC.
   /// Throws base::SystemError: EBUSY where another has grabbed the device, and what `describe` throws.
   RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options);
-  ~RawDevice() = default;
+  ~RawDevice() override = default;
 
   [[nodiscard]] std::span<Source* const> sources() noexcept override { return {&only_, 1}; }
   int enter(base::Epoll& epoll, DeviceOwner& owner) noexcept override;

@@ -59,8 +59,15 @@ public:
 
   /// A device presses or releases a key: true when the guest is to be told, as the first or last that holds
   /// it.
-  bool press(uint16_t key) noexcept { return held_[key]++ == 0; }
-  bool release(uint16_t key) noexcept { return held_[key] > 0 && --held_[key] == 0; }
+  bool press(uint16_t key) noexcept {
+    ++held_[key];
+    return held_[key] == 1;
+  }
+  bool release(uint16_t key) noexcept {
+    if (held_[key] == 0) return false;
+    --held_[key];
+    return held_[key] == 0;
+  }
   [[nodiscard]] bool is_held(uint16_t key) const noexcept { return held_[key] > 0; }
 
   /// A slot for a new contact, `wanted` if that is free, or -1.
