@@ -89,6 +89,7 @@ void InputEngine::notify(const input::Notice& notice) {
   case What::hotkey:
     type("hotkey", "id");
     object.Set("seat", notice.seat);
+    object.Set("switches", notice.switches);
     object.Set("guest", notice.guest == 0 ? env.Null() : Napi::Number::New(env, notice.guest));
     break;
   case What::device_gone:

@@ -164,6 +164,7 @@ std::unique_ptr<input::SeatTable> InputEngine::to_table(const Napi::Object& obje
       table->members.push_back({.source = source, .output = output});
   });
   table->guest = guest_or_null(object.Get("guest"));
+  table->switches = to_u32(object.Get("switches"), "switches");
   const std::string pointer = to_string(object.Get("pointer"), "pointer");
   if (pointer != "seat" && pointer != "under")
     throw Napi::TypeError::New(object.Env(), "pointer: seat or under expected");

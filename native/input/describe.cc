@@ -76,6 +76,8 @@ std::optional<Class> classify(const Description& description) noexcept {
   if (description.properties.test(INPUT_PROP_ACCELEROMETER)) return std::nullopt;
   const bool position = description.absolute.test(ABS_X) && description.absolute.test(ABS_Y);
   const bool contacts = slot_count(description) > 0;
+  // Pads of tablets have the stylus's buttons among theirs, and sometimes axes.
+  if (has(BTN_0) && has(BTN_1) && has(BTN_STYLUS) && !has(BTN_TOOL_PEN)) return Class::pad;
   const bool pen = has(BTN_TOOL_PEN) || has(BTN_STYLUS);
   if (position && pen) return Class::tablet;
   if (has(BTN_0) && !pen && description.absolute.any() &&

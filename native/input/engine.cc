@@ -191,7 +191,11 @@ void Engine::gone(uint32_t device, int error) noexcept {
 }
 
 void Engine::hotkey(const Seat& seat, uint32_t id, const Guest* guest) noexcept {
-  tell({.what = Notice::What::hotkey, .id = id, .seat = seat.id, .guest = guest == nullptr ? 0 : guest->id});
+  tell({.what = Notice::What::hotkey,
+        .id = id,
+        .seat = seat.id,
+        .guest = guest == nullptr ? 0 : guest->id,
+        .switches = seat.switches});
 }
 
 void Engine::leds_set(Sink& sink, uint32_t leds) noexcept {

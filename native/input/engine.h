@@ -46,7 +46,7 @@ private:
 
 struct Notice {
   enum class What : uint8_t {
-    hotkey,      // seat, id, guest (0: none)
+    hotkey,      // seat, id, guest (0: none), switches of the seat so far
     device_gone, // id, error
     dropped,     // id
     said,        // id; see DeviceOwner
@@ -54,7 +54,7 @@ struct Notice {
     leds,        // id of the sink, leds
   };
   What what;
-  uint32_t id = 0, seat = 0, guest = 0, leds = 0;
+  uint32_t id = 0, seat = 0, guest = 0, switches = 0, leds = 0;
   int error = 0;
   const char* why = ""; // a literal
 };

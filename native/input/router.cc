@@ -80,7 +80,10 @@ void Router::hotkeys(Source& source, std::span<const Event> events, int64_t kern
     swallowed_.set(event.code);
     const uint32_t id = hotkey->id;
     Guest* guest = hotkey->guest;
-    if (guest != nullptr) go_to(*source.seat, guest, kernel_ns);
+    if (guest != nullptr) {
+      ++source.seat->switches;
+      go_to(*source.seat, guest, kernel_ns);
+    }
     owner_.hotkey(*source.seat, id, guest);
   }
 }
@@ -184,6 +187,9 @@ void Router::settle(Seat& seat, int64_t kernel_ns) noexcept {
 std::unique_ptr<SeatTable> Router::set(Seat& seat, std::unique_ptr<SeatTable> table) noexcept {
   const int64_t now = base::now_ns();
   std::swap(seat.table, table);
+  // Made before JavaScript had heard of the newest switch; nobody's input is nobody's in any case.
+  if (seat.table->switches != seat.switches && seat.table->guest != nullptr && table->guest != nullptr)
+    seat.table->guest = table->guest;
   for (const SeatTable::Member& one : table->members) {
     const bool stays = std::ranges::any_of(
         seat.table->members, [&](const SeatTable::Member& member) { return member.source == one.source; });

@@ -40,6 +40,9 @@ struct SeatTable {
   };
   std::vector<Member> members;
   Guest* guest = nullptr;
+  /// Switches by hotkey that `guest` takes into account: with fewer than there were, the seat stays with the
+  /// guest that the newest of them was for.
+  uint32_t switches = 0;
   /// Pointers, touch and tablets go to the guest under them, not to `guest`.
   bool under = false;
   bool carry_locks = false;
@@ -65,6 +68,8 @@ struct Seat {
   explicit Seat(uint32_t seat_id) noexcept : id(seat_id), table(std::make_unique<SeatTable>()) {}
   const uint32_t id;
   std::unique_ptr<SeatTable> table;
+  /// By hotkey, so far.
+  uint32_t switches = 0;
   /// Where its relative pointers are on an output, when they are looked for under guests. Pixels.
   double pointer_x = 0, pointer_y = 0;
   /// As the LEDs of its guests had them last, bits by LED_*.

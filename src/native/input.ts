@@ -130,6 +130,11 @@ export interface SeatTable {
   /** The guest that has the keyboard, and whatever follows it; null: events go nowhere. */
   guest: number | null;
   /**
+   * Switches of this seat by hotkey that `guest` takes into account, as the newest notice says. With fewer than there were the
+   * seat stays with the guest of the newest one, unless `guest` is null.
+   */
+  switches: number;
+  /**
    * - `seat`: pointers, touch and tablets go to the seat's guest, wherever they are
    * - `under`: to the guest that is shown under them
    */
@@ -143,8 +148,8 @@ export interface SeatTable {
 }
 
 export type InputNotice =
-  /** A hotkey was matched; `guest`: where input goes since then, or null as it went. */
-  | { type: 'hotkey'; seat: number; id: number; guest: number | null }
+  /** A hotkey was matched; `guest`: where input goes since then, or null as it went. `switches`: of the seat by hotkey so far. */
+  | { type: 'hotkey'; seat: number; id: number; guest: number | null; switches: number }
   /** A device cannot be read any more: unplugged (ENODEV), or revoked. It is to be closed. */
   | { type: 'deviceGone'; device: number; errno: number; code: string }
   /** The kernel dropped events of a device (SYN_DROPPED); its state was read anew. */

@@ -21,6 +21,8 @@ interface Handle {
   id: number;
   table: string;
   locked: boolean;
+  /** By hotkey, that are taken into account. */
+  switches: number;
   idle: IdleWatch;
   config: SeatConfig;
   ready: string | null;
@@ -179,7 +181,7 @@ export class SeatManager implements InputHost {
           () => engine.idleNs(id) / 1e6,
           (isIdle) => this.idleChanged(config.name, isIdle),
         );
-        handle = { id, table: '', locked: false, idle, config, ready: null };
+        handle = { id, table: '', locked: false, switches: 0, idle, config, ready: null };
         this.handles.set(config.name, handle);
       }
       handle.config = config;
@@ -208,6 +210,7 @@ export class SeatManager implements InputHost {
       const table = seatTable(
         view,
         handle.locked,
+        handle.switches,
         open,
         (machine) => this.guests?.idOf(machine) ?? null,
         (guest) => machines.get(guest) ?? guest,
@@ -238,7 +241,7 @@ export class SeatManager implements InputHost {
   private onNotice(notice: InputNotice): void {
     switch (notice.type) {
       case 'hotkey':
-        this.onHotkey(notice.seat, notice.id, notice.guest);
+        this.onHotkey(notice);
         break;
       case 'deviceGone': {
         const why = notice.code === 'ENODEV' ? 'unplugged or revoked' : notice.code;
@@ -264,8 +267,9 @@ export class SeatManager implements InputHost {
     this.log.warn({ device: node?.path ?? id, name: node?.name, ...details }, text);
   }
 
-  private onHotkey(seatId: number, id: number, guestId: number | null): void {
-    const name = [...this.handles].find(([, handle]) => handle.id === seatId)?.[0] ?? '';
+  private onHotkey({ seat, id, guest: guestId, switches }: Extract<InputNotice, { type: 'hotkey' }>): void {
+    const [name = '', handle] = [...this.handles].find(([, one]) => one.id === seat) ?? [];
+    if (handle !== undefined) handle.switches = switches;
     this.look();
     const view = this.seating.seat(name);
     const hotkey = view?.config.hotkeys[id];

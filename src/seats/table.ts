@@ -16,6 +16,7 @@ const ON_SCREEN: readonly InputClass[] = ['absolute', 'touchscreen', 'tablet'];
 export function seatTable(
   view: SeatView,
   locked: boolean,
+  switches: number,
   devices: readonly TableDevice[],
   guestId: (machine: string) => number | null,
   machineOf: (guest: string) => string,
@@ -40,6 +41,7 @@ export function seatTable(
   return {
     devices: devices.map((device) => ({ id: device.id, output: outputOf(device) })),
     guest: locked || current === null ? null : guestId(current),
+    switches,
     pointer: config.pointer,
     outputs: lit.map((output) => ({ width: output.lit?.width ?? 1, height: output.lit?.height ?? 1 })),
     places: locked ? [] : places,

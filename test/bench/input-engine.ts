@@ -28,6 +28,7 @@ for (const [i, path] of devices.entries()) {
   await engine.setSeat(seat, {
     devices: [{ id, output: null }],
     guest,
+    switches: 0,
     pointer: 'seat',
     outputs: [{ width: 1920, height: 1080 }],
     places: [{ guest, output: 0, x: 0, y: 0, width: 1920, height: 1080 }],

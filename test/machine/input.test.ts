@@ -78,6 +78,7 @@ function table(
   return {
     devices: devices.map(({ id }) => ({ id, output: null })),
     guest,
+    switches: 0,
     pointer: 'seat',
     outputs: [],
     places: [],
@@ -217,7 +218,7 @@ test('a hotkey switches, LEDs follow the guest, and a device that is unplugged r
   keyboard.input.send([EV.KEY, CTRL, 1]);
   keyboard.input.send([EV.KEY, RIGHT_CTRL, 1]);
   keyboard.input.send([EV.KEY, F2, 1]);
-  assert.deepEqual(await noticed('hotkey'), { type: 'hotkey', seat, id: 7, guest: guests[1] });
+  assert.deepEqual(await noticed('hotkey'), { type: 'hotkey', seat, id: 7, guest: guests[1], switches: 1 });
   assert.deepEqual(await a.reader.take(4), [
     [EV.KEY, CTRL, 1],
     [EV.KEY, RIGHT_CTRL, 1],

@@ -156,7 +156,9 @@ TestSource& World::add(Class of, const Description& description, int32_t output)
 }
 
 std::unique_ptr<SeatTable> World::copy() const {
-  return std::make_unique<SeatTable>(*seat.table);
+  auto table = std::make_unique<SeatTable>(*seat.table);
+  table->switches = seat.switches;
+  return table;
 }
 
 void World::show(TestGuest* guest) {

@@ -95,6 +95,30 @@ TEST(input_hotkey_switches_at_once_and_reaches_no_guest) {
   CHECK(w.seat.table->guest == &w.a.guest);
 }
 
+TEST(input_table_that_knows_less_than_a_hotkey_does_not_take_it_back) {
+  Two w;
+  w.send(w.keys, {key(KEY_LEFTCTRL, 1), key(KEY_RIGHTCTRL, 1)});
+  auto former = w.copy(); // shows the first guest, and was made before
+  w.send(w.keys, {key(KEY_F2, 1)});
+  w.set(std::move(former));
+  CHECK(w.seat.table->guest == &w.b.guest);
+  w.send(w.keys, {key(KEY_A, 1)});
+  CHECK(w.a.holds_nothing());
+  CHECK(w.b_keys().down.contains(KEY_A));
+  // Nobody's input, as of a seat that is locked, needs to know nothing.
+  former = w.copy();
+  former->switches = 0;
+  former->guest = nullptr;
+  w.set(std::move(former));
+  CHECK(w.seat.table->guest == nullptr && w.b.holds_nothing());
+  // One that knows is obeyed.
+  auto table = w.copy();
+  table->switches = w.seat.switches;
+  table->guest = &w.a.guest;
+  w.set(std::move(table));
+  CHECK(w.seat.table->guest == &w.a.guest);
+}
+
 TEST(input_hotkey_needs_all_of_its_keys_and_minds_no_other) {
   Two w;
   TestSource& other = w.add(Class::keyboard, test::keyboard());

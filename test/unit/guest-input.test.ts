@@ -60,7 +60,16 @@ interface Guest {
 }
 
 function seatTable(guest: number | null): SeatTable {
-  return { devices: [], guest, pointer: 'seat', outputs: [], places: [], hotkeys: [], carryLocks: true };
+  return {
+    devices: [],
+    guest,
+    switches: 0,
+    pointer: 'seat',
+    outputs: [],
+    places: [],
+    hotkeys: [],
+    carryLocks: true,
+  };
 }
 
 /** The input thread and connected guests, whose rings are attached as soon as they are asked for unless `late`. */

@@ -17,6 +17,7 @@ after(() => engine.shut());
 const TABLE: SeatTable = {
   devices: [],
   guest: null,
+  switches: 0,
   pointer: 'seat',
   outputs: [{ width: 640, height: 480 }],
   places: [],
@@ -89,6 +90,8 @@ test('a class is given by what a device has', () => {
   assert.equal(of({ keys: [272, 325, 330], absolute: position }), 'touchpad');
   assert.equal(of({ keys: [320, 330], absolute: position }), 'tablet');
   assert.equal(of({ keys: [256, 257], absolute: { 8: axis } }), 'pad');
+  // As Wacom's: with axes that never move.
+  assert.equal(of({ keys: [256, 257, 331], absolute: position }), 'pad');
   assert.equal(of({ keys: [288, 304], absolute: position }), 'joystick');
   assert.equal(of({ keys: [], switches: [0] }), 'switch');
   assert.equal(of({ keys: [], absolute: position, properties: [6] }), null);

@@ -307,18 +307,19 @@ test('a hotkey that was switched by natively is followed by the outputs', async 
   await scene.come('b');
   const before = scene.rearranged;
   const { hotkeys } = scene.table();
-  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 1, guest: hotkeys[1]?.guest ?? null });
+  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 1, guest: hotkeys[1]?.guest ?? null, switches: 1 });
   await scene.seats.update();
   assert.equal(scene.document().guest, 'b');
   assert.equal(scene.table().guest, hotkeys[1]?.guest);
+  assert.equal(scene.table().switches, 1);
   assert.equal(scene.rearranged, before + 1);
   // One that came after the table was made is switched to here.
-  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 0, guest: null });
+  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 0, guest: null, switches: 1 });
   await scene.seats.update();
   assert.equal(scene.document().guest, 'a');
   await scene.go('b');
-  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 1, guest: null });
-  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 7, guest: null });
+  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 1, guest: null, switches: 0 });
+  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 7, guest: null, switches: 0 });
   assert.match(scene.log.join('\n'), /without effect.*guest b is not there/);
   assert.match(scene.log.join('\n'), /without effect.*the seat has no such guest/);
 });
@@ -336,7 +337,7 @@ test('next, previous and lock by hotkey', async () => {
   assert.notEqual(hotkeys[0]?.guest, guest);
   assert.equal(hotkeys[0]?.guest, hotkeys[1]?.guest);
   assert.equal(hotkeys[2]?.guest, null);
-  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 2, guest: null });
+  scene.notice({ type: 'hotkey', seat: scene.seatId, id: 2, guest: null, switches: 0 });
   await scene.seats.update();
   const { locked, guest: now } = scene.document();
   assert.deepEqual([locked, now, scene.table().guest, scene.table().hotkeys], [true, null, null, []]);

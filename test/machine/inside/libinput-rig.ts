@@ -110,6 +110,7 @@ export async function plug(
   await engine.setSeat(seat, {
     devices: [{ id: opened.id, output: null }],
     guest,
+    switches: 0,
     pointer: 'seat',
     outputs: [],
     places: [],

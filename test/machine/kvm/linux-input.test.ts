@@ -332,7 +332,7 @@ test('Linux has the devices of the seat: what they are, what they send, and thei
     await Promise.all(wires.map((wire) => wire.ready()));
     await engine.setSeat(seat, {
       devices: wires.map(({ id }) => ({ id, output: null })),
-      ...{ guest, pointer: 'seat', outputs: [], places: [], hotkeys: [], carryLocks: false },
+      ...{ guest, switches: 0, pointer: 'seat', outputs: [], places: [], hotkeys: [], carryLocks: false },
     });
     await qemu.event('ready', {}, BOOT_MS);
     tell('booted');
