@@ -1,6 +1,6 @@
 /** All seats: follows devices, outputs and guests as they come and go, and tells the input thread and the outputs what that means. */
 import type { InputDeviceDocument, InputEventDocument, SeatDocument } from '../api/documents.js';
-import type { Config, GuestInputName, SeatConfig } from '../config/config.js';
+import type { Config, GuestInputName } from '../config/config.js';
 import { inputOfKind, wantsInput } from '../config/seats.js';
 import type { InputEngine, InputNotice } from '../native/input.js';
 import type { Logger } from '../service/log.js';
@@ -8,31 +8,19 @@ import { seatsOf } from './assign.js';
 import { type Device, Devices } from './devices.js';
 import { SeatError } from './errors.js';
 import { GuestInputs } from './guest-inputs.js';
-import { IdleWatch } from './idle.js';
-import { missing, seatDocument } from './seat-document.js';
+import { Handles } from './handles.js';
+import { seatDocument } from './seat-document.js';
 import { type Placement, Seating, type SeatView } from './seating.js';
 import type { InputHost } from './sinks.js';
-import { seatTable, targetOf } from './table.js';
+import { targetOf } from './table.js';
 import { InputWatch } from './watch.js';
 import type { SeatWorld } from './world.js';
-
-/** A seat as the input thread has it. */
-interface Handle {
-  id: number;
-  table: string;
-  locked: boolean;
-  /** By hotkey, that are taken into account. */
-  switches: number;
-  idle: IdleWatch;
-  config: SeatConfig;
-  ready: string | null;
-}
 
 export class SeatManager implements InputHost {
   engine: InputEngine | null = null;
   private devices: Devices | null = null;
   private readonly seating = new Seating();
-  private readonly handles = new Map<string, Handle>();
+  private readonly handles: Handles;
   private guests: GuestInputs | null = null;
   private turn: Promise<void> = Promise.resolve();
   private updateWanted = false;
@@ -46,7 +34,9 @@ export class SeatManager implements InputHost {
     private readonly world: SeatWorld,
     private config: Config,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.handles = new Handles(log, (seat, idle) => this.idleChanged(seat, idle));
+  }
 
   /** Outputs are lit. Resolves when devices are open and guests' devices are made. Throws a SystemError: no input thread. */
   async start(): Promise<void> {
@@ -117,7 +107,7 @@ export class SeatManager implements InputHost {
 
   async stop(): Promise<void> {
     this.stopped = true;
-    for (const { idle } of this.handles.values()) idle.stop();
+    this.handles.stop();
     await this.turn;
     await this.devices?.shutAll('the daemon ends');
     await this.guests?.close();
@@ -149,9 +139,14 @@ export class SeatManager implements InputHost {
         this.seating.seats().map(({ config }) => config),
       );
     }
-    await this.settleSeats(engine);
+    const gone = await this.handles.settle(engine, this.seating.seats());
+    if (this.watching !== null && gone.includes(this.watching.seat)) this.watching = null;
     await this.guests?.update(this.config, this.seating, devices, this.present());
-    await this.setTables(engine, devices);
+    const machines = new Map(this.world.guests().map(({ name, machine }) => [name, machine]));
+    await this.handles.setTables(engine, this.seating.seats(), devices, {
+      idOf: (machine) => this.guests?.idOf(machine) ?? null,
+      machineOf: (guest) => machines.get(guest) ?? guest,
+    });
     const arrangement = JSON.stringify(
       this.world.guests().map(({ name }) => [name, this.seating.placement(name)]),
     );
@@ -170,70 +165,6 @@ export class SeatManager implements InputHost {
     const shown = new Set(this.world.outputs().flatMap((output) => output.shown.map(({ guest }) => guest)));
     const joined = this.world.guests().filter(({ name }) => !shown.has(name) && this.seating.join(name));
     if (joined.length > 0) this.look();
-  }
-
-  private async settleSeats(engine: InputEngine): Promise<void> {
-    for (const { config } of this.seating.seats()) {
-      let handle = this.handles.get(config.name);
-      if (handle === undefined) {
-        const id = await engine.addSeat();
-        const idle = new IdleWatch(
-          () => engine.idleNs(id) / 1e6,
-          (isIdle) => this.idleChanged(config.name, isIdle),
-        );
-        handle = { id, table: '', locked: false, switches: 0, idle, config, ready: null };
-        this.handles.set(config.name, handle);
-      }
-      handle.config = config;
-      handle.idle.configure(config.idleSeconds);
-    }
-    for (const [name, handle] of [...this.handles]) {
-      if (this.seating.seat(name) !== undefined) continue;
-      this.handles.delete(name);
-      handle.idle.stop();
-      if (this.watching?.seat === name) this.watching = null;
-      await engine.removeSeat(handle.id);
-      this.log.info({ seat: name }, 'seat is gone');
-    }
-  }
-
-  // ---- tables
-
-  private async setTables(engine: InputEngine, devices: Devices): Promise<void> {
-    const machines = new Map(this.world.guests().map(({ name, machine }) => [name, machine]));
-    for (const view of this.seating.seats()) {
-      const handle = this.handles.get(view.config.name);
-      if (handle === undefined) continue;
-      const open = devices.ofSeat(view.config.name).flatMap(({ opened, class: of, entry }) => {
-        return opened === null || of === null ? [] : [{ id: opened.id, class: of, entry }];
-      });
-      const table = seatTable(
-        view,
-        handle.locked,
-        handle.switches,
-        open,
-        (machine) => this.guests?.idOf(machine) ?? null,
-        (guest) => machines.get(guest) ?? guest,
-      );
-      this.tellReady(view, handle, open.length);
-      const text = JSON.stringify(table);
-      if (text === handle.table) continue;
-      handle.table = text;
-      await engine.setSeat(handle.id, table);
-    }
-  }
-
-  private tellReady(view: SeatView, handle: Handle, devices: number): void {
-    const reason = missing(view, devices);
-    if (reason === handle.ready) return;
-    handle.ready = reason;
-    const seat = view.config.name;
-    if (reason !== '') {
-      this.log.info({ seat, reason }, 'seat waits');
-      return;
-    }
-    const outputs = view.outputs.filter(({ lit }) => lit !== null).map(({ name }) => name);
-    this.log.info({ seat, outputs, devices, guest: view.current }, 'seat is ready');
   }
 
   // ---- what the input thread tells
@@ -268,8 +199,7 @@ export class SeatManager implements InputHost {
   }
 
   private onHotkey({ seat, id, guest: guestId, switches }: Extract<InputNotice, { type: 'hotkey' }>): void {
-    const [name = '', handle] = [...this.handles].find(([, one]) => one.id === seat) ?? [];
-    if (handle !== undefined) handle.switches = switches;
+    const name = this.handles.switched(seat, switches);
     this.look();
     const view = this.seating.seat(name);
     const hotkey = view?.config.hotkeys[id];

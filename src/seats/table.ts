@@ -1,6 +1,7 @@
 /** What the input thread is told of a seat. */
 import type { HotkeyConfig, InputConfig } from '../config/config.js';
 import type { InputClass, Place, SeatTable } from '../native/input.js';
+import type { GuestNames, Handle } from './handles.js';
 import type { SeatView } from './seating.js';
 
 /** A device of the seat that is open. */
@@ -12,14 +13,11 @@ export interface TableDevice {
 
 const ON_SCREEN: readonly InputClass[] = ['absolute', 'touchscreen', 'tablet'];
 
-/** `guestId`: of a machine on the input thread, or null when it has none; `machineOf`: of a guest that is on an output. */
 export function seatTable(
   view: SeatView,
-  locked: boolean,
-  switches: number,
+  { locked, switches }: Pick<Handle, 'locked' | 'switches'>,
   devices: readonly TableDevice[],
-  guestId: (machine: string) => number | null,
-  machineOf: (guest: string) => string,
+  { idOf: guestId, machineOf }: GuestNames,
 ): SeatTable {
   const { config, current } = view;
   const lit = view.outputs.filter((output) => output.lit !== null);
