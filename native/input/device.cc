@@ -99,18 +99,7 @@ size_t RawDevice::RawSource::read_state(std::span<Event> events) noexcept {
 }
 
 void RawDevice::RawSource::set_leds(uint32_t leds) noexcept {
-  std::array<input_event, LED_CNT + 1> events{};
-  size_t count = 0;
-  for (uint16_t led = 0; led < LED_CNT; ++led) {
-    if (!description.leds.test(led)) continue;
-    events[count].type = EV_LED;
-    events[count].code = led;
-    events[count++].value = static_cast<int32_t>(leds >> led & 1);
-  }
-  if (count == 0) return;
-  events[count++].type = EV_SYN;
-  // A device that is gone is told of by its next read.
-  [[maybe_unused]] const ssize_t written = write(fd_, events.data(), count * sizeof events[0]);
+  write_leds(fd_, description, leds);
 }
 
 // ---- the device

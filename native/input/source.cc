@@ -1,5 +1,7 @@
 #include "input/source.h"
 
+#include <unistd.h>
+
 #include "input/describe.h"
 
 namespace scanout::input {
@@ -44,6 +46,20 @@ int32_t Source::contacts() const noexcept {
   for (const Slot& one : slots)
     count += one.tracking >= 0 ? 1 : 0;
   return count;
+}
+
+void write_leds(int fd, const Description& description, uint32_t leds) noexcept {
+  std::array<input_event, LED_CNT + 1> events{};
+  size_t count = 0;
+  for (uint16_t led = 0; led < LED_CNT; ++led) {
+    if (!description.leds.test(led)) continue;
+    events[count].type = EV_LED;
+    events[count].code = led;
+    events[count++].value = static_cast<int32_t>(leds >> led & 1);
+  }
+  if (count == 0) return;
+  events[count++].type = EV_SYN;
+  [[maybe_unused]] const ssize_t written = write(fd, events.data(), count * sizeof events[0]);
 }
 
 bool is_finger_count(uint16_t key) noexcept {

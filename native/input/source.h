@@ -63,6 +63,9 @@ public:
   virtual void set_leds(uint32_t leds) noexcept = 0;
 };
 
+/// Tells the evdev device behind `fd` its LEDs, bits by LED_*. Those that it does not have are passed over;
+/// that it is gone is told otherwise.
+void write_leds(int fd, const Description& description, uint32_t leds) noexcept;
 /// The keys that say how many fingers are on a touch device.
 bool is_finger_count(uint16_t key) noexcept;
 /// The tools of a tablet.

@@ -150,7 +150,16 @@ TEST(ring_stress_with_a_reader_thread) {
   std::atomic<bool> failed{false};
   std::thread reader([&] {
     std::mt19937 random(3);
+    bool away = false;
     for (int64_t next = 0; next < frames && !failed;) {
+      // Once for so long that the daemon has to wait, however slow it is.
+      if (!away && next > frames / 4) {
+        const int64_t limit = base::now_ns() + 20'000'000'000;
+        while (RingGuest::load(guest.ring().waiting, std::memory_order_relaxed) == 0 &&
+               base::now_ns() < limit)
+          std::this_thread::sleep_for(std::chrono::microseconds(100));
+        away = true;
+      }
       const std::vector<RingFrame> got = guest.read(1 + random() % 1500);
       for (const RingFrame& frame : got) {
         const auto value = static_cast<int32_t>(next);
