@@ -17,7 +17,7 @@ import {
   EV,
   EvdevReader,
   endAll,
-  type InputEvent,
+  FRAMES,
   KEYBOARD,
   type MadeDevice,
   MOUSE,
@@ -92,87 +92,18 @@ test('each class comes out at the far end as it went in, and looks the same', as
   const seat = await engine.addSeat();
   const guest = await engine.addGuest();
   const plugged: Plugged[] = [];
-  const frames: Record<string, InputEvent[][]> = {
-    keyboard: [
-      [
-        [EV.MSC, 4, 30],
-        [EV.KEY, A, 1],
-      ],
-      [
-        [EV.KEY, A, 0],
-        [EV.KEY, B, 1],
-      ],
-      [[EV.KEY, B, 0]],
-    ],
-    pointer: [
-      [
-        [EV.REL, 0, 5],
-        [EV.REL, 1, -7],
-      ],
-      [[EV.KEY, 272, 1]],
-      [
-        [EV.REL, 11, 60],
-        [EV.REL, 12, -120],
-        [EV.REL, 6, -1],
-      ],
-      [[EV.KEY, 272, 0]],
-    ],
-    touchscreen: [
-      [
-        [EV.ABS, 57, 1],
-        [EV.ABS, 53, 100],
-        [EV.ABS, 54, 200],
-        [EV.KEY, 330, 1],
-        [EV.ABS, 0, 100],
-        [EV.ABS, 1, 200],
-      ],
-      [
-        [EV.ABS, 47, 1],
-        [EV.ABS, 57, 2],
-        [EV.ABS, 53, 4000],
-        [EV.ABS, 54, 1],
-      ],
-      [
-        [EV.ABS, 47, 0],
-        [EV.ABS, 57, -1],
-        [EV.ABS, 47, 1],
-        [EV.ABS, 53, 4001],
-      ],
-      [
-        [EV.ABS, 57, -1],
-        [EV.KEY, 330, 0],
-      ],
-    ],
-    tablet: [
-      [
-        [EV.KEY, 320, 1],
-        [EV.ABS, 0, 15000],
-        [EV.ABS, 1, 9000],
-        [EV.ABS, 26, -20],
-      ],
-      [
-        [EV.ABS, 24, 700],
-        [EV.KEY, 330, 1],
-      ],
-      [
-        [EV.ABS, 24, 0],
-        [EV.KEY, 330, 0],
-      ],
-      [[EV.KEY, 320, 0]],
-    ],
-  };
   const ends = new Map<string, Awaited<ReturnType<typeof farEnd>>>();
   for (const made of [KEYBOARD, MOUSE, TOUCHSCREEN, TABLET]) {
     const one = await plug(made);
     plugged.push(one);
     ends.set(one.class, await farEnd(guest, one.class, one.description));
   }
-  assert.deepEqual([...ends.keys()], Object.keys(frames));
+  assert.deepEqual([...ends.keys()], Object.keys(FRAMES));
   await engine.setSeat(seat, table(plugged, guest));
   for (const { input, class: of, description } of plugged) {
     const end = ends.get(of);
     assert.ok(end);
-    for (const frame of frames[of] ?? []) {
+    for (const frame of FRAMES[of] ?? []) {
       input.send(...frame);
       assert.deepEqual(await end.reader.take(frame.length), frame, of);
     }

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { InputClass } from '../../../src/native/input.js';
 
 const PROGRAM = 'build-machine/evdev';
 const WAIT_MS = 20_000;
@@ -62,6 +63,79 @@ export const TABLET: MadeDevice = {
   props: [0],
   keys: [320, 321, 330, 331, 332],
   absolute: { 0: [0, 20000, 100], 1: [0, 12000, 100], 24: [0, 2047], 26: [-60, 60, 57], 27: [-60, 60, 57] },
+};
+
+/** A few frames for each of these devices, of which every event changes something. */
+export const FRAMES: Partial<Record<InputClass, InputEvent[][]>> = {
+  keyboard: [
+    [
+      [EV.MSC, 4, 30],
+      [EV.KEY, 30, 1],
+    ],
+    [
+      [EV.KEY, 30, 0],
+      [EV.KEY, 48, 1],
+    ],
+    [[EV.KEY, 48, 0]],
+  ],
+  pointer: [
+    [
+      [EV.REL, 0, 5],
+      [EV.REL, 1, -7],
+    ],
+    [[EV.KEY, 272, 1]],
+    [
+      [EV.REL, 11, 60],
+      [EV.REL, 12, -120],
+      [EV.REL, 6, -1],
+    ],
+    [[EV.KEY, 272, 0]],
+  ],
+  touchscreen: [
+    [
+      [EV.ABS, 57, 1],
+      [EV.ABS, 53, 100],
+      [EV.ABS, 54, 200],
+      [EV.KEY, 330, 1],
+      [EV.ABS, 0, 100],
+      [EV.ABS, 1, 200],
+    ],
+    [
+      [EV.ABS, 47, 1],
+      [EV.ABS, 57, 2],
+      [EV.ABS, 53, 4000],
+      [EV.ABS, 54, 1],
+    ],
+    [
+      [EV.ABS, 47, 0],
+      [EV.ABS, 57, -1],
+      [EV.ABS, 47, 1],
+      [EV.ABS, 53, 4001],
+    ],
+    [
+      [EV.ABS, 57, -1],
+      [EV.KEY, 330, 0],
+    ],
+  ],
+  tablet: [
+    [
+      [EV.KEY, 320, 1],
+      [EV.ABS, 0, 15000],
+      [EV.ABS, 1, 9000],
+      [EV.ABS, 26, -20],
+    ],
+    [
+      [EV.ABS, 24, 700],
+      [EV.KEY, 330, 1],
+      [EV.KEY, 331, 1],
+    ],
+    [
+      [EV.ABS, 24, 0],
+      [EV.KEY, 330, 0],
+      [EV.KEY, 331, 0],
+    ],
+    [[EV.KEY, 320, 0]],
+  ],
 };
 
 const all = new Set<Talker>();

@@ -18,6 +18,7 @@ import { UnixListener } from '../../../src/native/unix-listener.js';
 import {
   EV,
   endAll,
+  FRAMES,
   type InputEvent,
   KEYBOARD,
   type MadeDevice,
@@ -174,78 +175,6 @@ function assertSame(qemu: Qemu, { name, description }: Wire): void {
   );
   assert.deepEqual(axes, Object.fromEntries(ranges));
 }
-
-const FRAMES: Partial<Record<InputClass, InputEvent[][]>> = {
-  keyboard: [
-    [
-      [EV.MSC, 4, 30],
-      [EV.KEY, 30, 1],
-    ],
-    [
-      [EV.KEY, 30, 0],
-      [EV.KEY, 48, 1],
-    ],
-    [[EV.KEY, 48, 0]],
-  ],
-  pointer: [
-    [
-      [EV.REL, 0, 5],
-      [EV.REL, 1, -7],
-    ],
-    [[EV.KEY, LEFT, 1]],
-    [
-      [EV.REL, 11, 60],
-      [EV.REL, 12, -120],
-      [EV.REL, 6, -1],
-    ],
-    [[EV.KEY, LEFT, 0]],
-  ],
-  touchscreen: [
-    [
-      [EV.ABS, 57, 1],
-      [EV.ABS, 53, 100],
-      [EV.ABS, 54, 200],
-      [EV.KEY, 330, 1],
-      [EV.ABS, 0, 100],
-      [EV.ABS, 1, 200],
-    ],
-    [
-      [EV.ABS, 47, 1],
-      [EV.ABS, 57, 2],
-      [EV.ABS, 53, 4000],
-      [EV.ABS, 54, 1],
-    ],
-    [
-      [EV.ABS, 47, 0],
-      [EV.ABS, 57, -1],
-      [EV.ABS, 47, 1],
-      [EV.ABS, 53, 4001],
-    ],
-    [
-      [EV.ABS, 57, -1],
-      [EV.KEY, 330, 0],
-    ],
-  ],
-  tablet: [
-    [
-      [EV.KEY, 320, 1],
-      [EV.ABS, 0, 15000],
-      [EV.ABS, 1, 9000],
-      [EV.ABS, 26, -20],
-    ],
-    [
-      [EV.ABS, 24, 700],
-      [EV.KEY, 330, 1],
-      [EV.KEY, 331, 1],
-    ],
-    [
-      [EV.ABS, 24, 0],
-      [EV.KEY, 330, 0],
-      [EV.KEY, 331, 0],
-    ],
-    [[EV.KEY, 320, 0]],
-  ],
-};
 
 /** Each frame, one after the other. */
 async function provesFrames(qemu: Qemu, wire: Wire): Promise<void> {
