@@ -105,13 +105,11 @@ void Translator::emit(uint16_t type, uint16_t code, int32_t value) noexcept {
 void Translator::key(uint16_t code, int32_t value) noexcept {
   const bool scanned = scan_;
   const size_t before = count_;
-  if (value == 2) { // the guest's own kernel repeats keys
-    // and nothing of it
-  } else if (!source_->slots.empty() && is_finger_count(code) && !whole()) {
-    // follows from the contacts that the guest was given: finger_counts
-  } else if (value != 0)
+  // The guest's own kernel repeats keys, and how many fingers there are follows from its contacts.
+  const bool counted = !source_->slots.empty() && is_finger_count(code) && !whole();
+  if (value == 1 && !counted)
     press(code);
-  else
+  else if (value == 0 && !counted)
     unpress(code);
   if (count_ == before && scanned) --count_; // its scan code goes with it
   scan_ = false;
