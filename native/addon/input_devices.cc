@@ -1,5 +1,6 @@
 // Of the class InputEngine: devices, seats, guests and their sinks.
 #include <algorithm>
+#include <utility>
 
 #include "addon/input.h"
 #include "addon/input_libinput.h"
@@ -98,12 +99,12 @@ Napi::Value InputEngine::open(const Napi::CallbackInfo& info) {
   } else {
     throw base::UsageError("options.read: raw or libinput expected");
   }
-  const auto begin = [device](input::Engine& engine) {
+  auto begin = [device](input::Engine& engine) {
     if (const int error = engine.add(*device); error != 0)
       engine.tell({.what = input::Notice::What::device_gone, .id = device->id, .error = error});
     return 0;
   };
-  if (!engine().post(std::make_unique<input::BodyCommand<decltype(begin)>>(begin)))
+  if (!engine().post(std::make_unique<input::BodyCommand<decltype(begin)>>(std::move(begin))))
     throw base::SystemError(EAGAIN, "read", options.Get("path").ToString());
   devices_.emplace(device->id, device);
   return opened_to_js(env, *device);
