@@ -94,6 +94,7 @@ private:
   void settle(input::Command& command);
   void notify(const input::Notice& notice);
   void pass_on_lines(uint32_t device);
+  void require_room() const;
   void shut_down();
 
   std::unique_ptr<input::Engine> engine_;
@@ -101,6 +102,7 @@ private:
   Napi::FunctionReference on_notice_;
   std::map<Waiting*, std::unique_ptr<Waiting>> waiting_;
   uint32_t last_id_ = 0; // of everything
+  uint32_t watch_ = 0;   // the newest
   input::LibinputContexts contexts_;
   ById<input::Device> devices_;
   ById<input::Seat> seats_;

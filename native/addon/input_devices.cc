@@ -81,6 +81,12 @@ input::Attachment& InputEngine::sink(const Napi::Value& id) {
   return *find(sinks_, id, "sink");
 }
 
+/// Before something is taken out of its map: a removal that cannot be posted would free what the input thread
+/// has.
+void InputEngine::require_room() const {
+  if (!engine().has_room()) throw base::SystemError(EAGAIN, "input thread", "", "too much waits for it");
+}
+
 // ---- devices
 
 Napi::Value InputEngine::open(const Napi::CallbackInfo& info) {
@@ -111,6 +117,7 @@ Napi::Value InputEngine::open(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value InputEngine::close(const Napi::CallbackInfo& info) {
+  require_room();
   const auto device = take(devices_, info[0], "device");
   return post(
       "close",
@@ -133,6 +140,7 @@ Napi::Value InputEngine::add_seat(const Napi::CallbackInfo&) {
 }
 
 Napi::Value InputEngine::remove_seat(const Napi::CallbackInfo& info) {
+  require_room();
   const auto seat = take(seats_, info[0], "seat");
   return post(
       "seat",
@@ -220,6 +228,7 @@ Napi::Value InputEngine::add_guest(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value InputEngine::remove_guest(const Napi::CallbackInfo& info) {
+  require_room();
   const auto guest = take(guests_, info[0], "guest");
   auto gone = std::make_shared<std::vector<std::shared_ptr<input::Attachment>>>();
   std::erase_if(sinks_, [&](const auto& entry) {
@@ -265,6 +274,7 @@ Napi::Value InputEngine::add_uinput(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value InputEngine::remove_sink(const Napi::CallbackInfo& info) {
+  require_room();
   const auto sink = take(sinks_, info[0], "sink");
   return post("sink", [sink](input::Engine& engine) {
     engine.remove(*sink);
@@ -290,8 +300,8 @@ Napi::Value InputEngine::stats(const Napi::CallbackInfo& info) {
 
 Napi::Value InputEngine::watch(const Napi::CallbackInfo& info) {
   const std::shared_ptr<input::Seat> seat = is_null(info[0]) ? nullptr : find(seats_, info[0], "seat");
-  return post("watch", [seat, keys = to_bool(info[1], "keys")](input::Engine& engine) {
-    engine.router().watch(seat.get(), keys);
+  return post("watch", [seat, keys = to_bool(info[1], "keys"), watch = ++watch_](input::Engine& engine) {
+    engine.router().watch(seat.get(), keys, watch);
     return 0;
   });
 }
@@ -301,6 +311,7 @@ Napi::Value InputEngine::watched(const Napi::CallbackInfo& info) {
   Napi::Array array = Napi::Array::New(env);
   uint32_t length = 0;
   while (const auto one = engine().watched()) {
+    if (one->watch != watch_) continue; // of a former one, which may have been for other eyes
     Napi::Object object = Napi::Object::New(env);
     object.Set("timeNs", static_cast<double>(one->kernel_ns));
     object.Set("device", one->device);

@@ -36,11 +36,12 @@ void ask_axes(int fd, Description& description) {
     base::check(ioctl(fd, EVIOCGABS(axis), &range), "EVIOCGABS");
     const bool within = range.minimum >= -farthest && range.maximum <= farthest;
     // Some drivers leave an axis without a range; what cannot move is passed over.
-    if (range.minimum == 0 && range.maximum == 0) {
+    if (axis != ABS_MT_SLOT && range.minimum == 0 && range.maximum == 0) {
       range.maximum = 1;
       continue;
     }
-    if (!within || range.minimum >= range.maximum) {
+    const bool one_slot = axis == ABS_MT_SLOT && range.minimum == 0 && range.maximum == 0;
+    if (!within || (range.minimum >= range.maximum && !one_slot)) {
       throw base::SystemError(ERANGE, "EVIOCGABS",
                               "axis " + std::to_string(axis) + " of " + description.name.data() + " from " +
                                   std::to_string(range.minimum) + " to " + std::to_string(range.maximum));

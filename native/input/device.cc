@@ -14,17 +14,7 @@
 
 namespace scanout::input {
 
-namespace {
-
-constexpr size_t events_a_read = 64;
-/// So that one device cannot keep the thread from the others.
-constexpr int reads_a_turn = 8;
-
-int64_t time_of(const input_event& event) noexcept {
-  return int64_t{event.input_event_sec} * 1'000'000'000 + int64_t{event.input_event_usec} * 1000;
-}
-
-/// Adds events to a frame of limited length.
+/// Adds events to a list of limited length.
 class Changes {
 public:
   explicit Changes(std::span<Event> events) noexcept : events_(events) {}
@@ -38,6 +28,18 @@ private:
   std::span<Event> events_;
   size_t count_ = 0;
 };
+
+namespace {
+
+constexpr size_t events_a_read = 64;
+/// So that one device cannot keep the thread from the others.
+constexpr int reads_a_turn = 8;
+/// More than any device's queue has.
+constexpr int reads_of_what_is_left = 256;
+
+int64_t time_of(const input_event& event) noexcept {
+  return int64_t{event.input_event_sec} * 1'000'000'000 + int64_t{event.input_event_usec} * 1000;
+}
 
 template <size_t Count>
 void compare(Changes& changes, uint16_t type, const Bits<Count>& before, const Bits<Count>& now) noexcept {
@@ -59,8 +61,8 @@ struct SlotValues {
 
 // ---- state
 
-size_t RawDevice::RawSource::read_state(std::span<Event> events) noexcept {
-  Changes changes(events);
+std::span<const Event> RawDevice::RawSource::read_state() noexcept {
+  Changes changes({changes_.data(), changes_.size() - 1}); // one for SYN_REPORT
   if (Bits<KEY_CNT> now; ioctl(fd_, EVIOCGKEY(sizeof now.words), now.words.data()) >= 0)
     compare(changes, EV_KEY, down, now);
   if (Bits<SW_CNT> now; ioctl(fd_, EVIOCGSW(sizeof now.words), now.words.data()) >= 0)
@@ -70,7 +72,13 @@ size_t RawDevice::RawSource::read_state(std::span<Event> events) noexcept {
     if (!description.absolute.test(axis) || ioctl(fd_, EVIOCGABS(axis), &now) < 0) continue;
     if (now.value != values[axis]) changes.add(EV_ABS, axis, now.value);
   }
-  if (slots.empty()) return changes.count();
+  if (!slots.empty()) read_slots(changes);
+  size_t count = changes.count();
+  if (count > 0) changes_[count++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
+  return {changes_.data(), count};
+}
+
+void RawDevice::RawSource::read_slots(Changes& changes) noexcept {
   // Contacts end first: another finger in the same slot is another contact.
   std::array<SlotValues, ABS_MT_TOOL_Y - ABS_MT_TOUCH_MAJOR + 1> all;
   for (size_t i = 0; i < all.size(); ++i) {
@@ -95,7 +103,6 @@ size_t RawDevice::RawSource::read_state(std::span<Event> events) noexcept {
   }
   if (input_absinfo selected{}; ioctl(fd_, EVIOCGABS(ABS_MT_SLOT), &selected) >= 0)
     changes.add(EV_ABS, ABS_MT_SLOT, selected.value);
-  return changes.count();
 }
 
 void RawDevice::RawSource::set_leds(uint32_t leds) noexcept {
@@ -114,8 +121,7 @@ RawDevice::RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options)
   base::check(ioctl(fd_.get(), EVIOCSCLOCKID, &clock), "EVIOCSCLOCKID");
   if (options.grab) base::check(ioctl(fd_.get(), EVIOCGRAB, 1), "EVIOCGRAB");
   // What is pressed already belongs to whoever had the device before: its release must find no press.
-  std::array<Event, max_frame> state;
-  source_->take({state.data(), source_->read_state(state)});
+  source_->take(source_->read_state());
 }
 
 int RawDevice::enter(base::Epoll& epoll, DeviceOwner& owner) noexcept {
@@ -145,43 +151,49 @@ void RawDevice::end(int error) noexcept {
       return;
     }
     const size_t count = static_cast<size_t>(got) / sizeof(input_event);
-    for (size_t at = 0; at < count; ++at)
-      take(events[at]);
+    for (size_t at = 0; at < count; ++at) {
+      if (take(events[at])) continue;
+      resync(); // nothing of what came with it is of use
+      return;
+    }
     owner_->read_done();
     if (count < events_a_read) return;
   }
 }
 
-[[gnu::hot]] void RawDevice::take(const input_event& event) noexcept {
-  if (event.type == EV_SYN && event.code == SYN_DROPPED) {
-    dropping_ = true;
-    count_ = 0;
-    owner_->dropped(id);
-    return;
-  }
+/// False when the kernel has dropped events.
+[[gnu::hot]] bool RawDevice::take(const input_event& event) noexcept {
+  if (event.type == EV_SYN && event.code == SYN_DROPPED) return false;
   const bool report = event.type == EV_SYN && event.code == SYN_REPORT;
-  if (dropping_) {
-    if (report) resync(time_of(event));
-    return;
-  }
   frame_[count_++] = {.type = event.type, .code = event.code, .value = event.value};
   if (!report && count_ == max_frame - 1)
     frame_[count_++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
   else if (!report)
-    return;
+    return true;
   const size_t count = std::exchange(count_, 0);
   owner_->frame(*source_, {frame_.data(), count}, time_of(event));
+  return true;
 }
 
-/// Events up to the report after SYN_DROPPED are of no use; the state is
-/// (Documentation/input/event-codes.rst). What is still in the queue is older than the state that is read,
-/// and makes no difference to it.
-void RawDevice::resync(int64_t kernel_ns) noexcept {
-  dropping_ = false;
-  size_t count = source_->read_state({frame_.data(), max_frame - 1});
-  if (count == 0) return;
-  frame_[count++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
-  owner_->resync(*source_, {frame_.data(), count}, kernel_ns);
+/// Asking for the state takes events of the same kind out of the queue, but none of those that were read
+/// already, and what is left there begins in a slot that nobody knows: all of it is read and left out first
+/// (Documentation/input/event-codes.rst, SYN_DROPPED).
+void RawDevice::resync() noexcept {
+  count_ = 0;
+  owner_->dropped(id);
+  std::array<input_event, events_a_read> events;
+  for (int i = 0; i < reads_of_what_is_left; ++i) {
+    const ssize_t got = read(fd_.get(), events.data(), sizeof events);
+    if (got < 0 && errno == EAGAIN) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+      end(got == 0 ? ENODEV : errno);
+      return;
+    }
+  }
+  const std::span<const Event> changes = source_->read_state();
+  if (!changes.empty()) owner_->resync(*source_, changes, base::now_ns());
+  owner_->read_done();
 }
 
 } // namespace scanout::input

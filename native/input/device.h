@@ -51,6 +51,8 @@ public:
   virtual void leave() noexcept = 0;
 };
 
+class Changes;
+
 /// Options of a raw device.
 struct RawOptions {
   Class of = Class::keyboard;
@@ -75,15 +77,21 @@ private:
     RawSource(uint32_t id, Class of, const Description& description, int fd)
         : Source(id, of, description), fd_(fd) {}
     void set_leds(uint32_t leds) noexcept override;
-    /// Reads the device's state into `changes`, of `max_frame` events at most; says how many.
-    size_t read_state(std::span<Event> changes) noexcept;
+    /// Reads the device's state, and gives the events by which it differs from what is known; valid until
+    /// the next call.
+    std::span<const Event> read_state() noexcept;
 
   private:
+    void read_slots(Changes& changes) noexcept;
+    /// Of every key, switch and axis, and of every axis of every contact with its slot.
+    static constexpr size_t max_changes =
+        KEY_CNT + SW_CNT + ABS_CNT + size_t{max_slots} * 2 * (ABS_MT_TOOL_Y - ABS_MT_SLOT) + 2;
     int fd_;
+    std::vector<Event> changes_ = std::vector<Event>(max_changes);
   };
   void on_ready(uint32_t events) noexcept override;
-  void take(const input_event& event) noexcept;
-  void resync(int64_t kernel_ns) noexcept;
+  bool take(const input_event& event) noexcept;
+  void resync() noexcept;
   void end(int error) noexcept;
 
   base::UniqueFd fd_;
@@ -91,7 +99,6 @@ private:
   Source* only_ = nullptr;
   base::Epoll* epoll_ = nullptr;
   DeviceOwner* owner_ = nullptr;
-  bool dropping_ = false; // from SYN_DROPPED to the next SYN_REPORT
   size_t count_ = 0;
   std::array<Event, max_frame> frame_;
 };

@@ -13,8 +13,6 @@ namespace scanout::input {
 
 namespace {
 
-constexpr size_t max_waiting = 4096; // of either ring
-
 // Our own eventfd, non-blocking: a full counter is as good as one more.
 void signal(int fd) noexcept {
   const uint64_t one = 1;
@@ -56,7 +54,7 @@ void Engine::wake() noexcept {
 }
 
 bool Engine::post(std::unique_ptr<Command> command) noexcept {
-  if (stop_ || waiting_ == max_waiting || !commands_.push(command.get())) return false;
+  if (!has_room() || !commands_.push(command.get())) return false;
   static_cast<void>(command.release()); // the ring's now
   ++waiting_;
   wake();
@@ -201,7 +199,8 @@ void Engine::hotkey(const Seat& seat, uint32_t id, const Guest* guest) noexcept 
 void Engine::leds_set(Sink& sink, uint32_t leds) noexcept {
   Attachment& attachment = attachment_of(sink);
   router_.leds(attachment.guest, leds, seats_);
-  tell({.what = Notice::What::leds, .id = attachment.id, .leds = leds});
+  if (notices_.size() < max_led_notices)
+    tell({.what = Notice::What::leds, .id = attachment.id, .leds = leds});
 }
 
 void Engine::delivered(Sink& sink, int64_t kernel_ns) noexcept {

@@ -78,6 +78,8 @@ public:
   // JS thread.
   /// Takes ownership. False when the engine was stopped, or so much waits already that there is no room.
   bool post(std::unique_ptr<Command> command) noexcept;
+  /// `post` would take a command.
+  [[nodiscard]] bool has_room() const noexcept { return !stop_ && waiting_ < max_waiting; }
   std::unique_ptr<Command> finished() noexcept;
   std::optional<Notice> notice() noexcept { return notices_.pop(); }
   std::optional<Watched> watched() noexcept { return router_.watched(); }
@@ -112,6 +114,9 @@ public:
 
 private:
   static constexpr size_t max_seats = 1024;
+  static constexpr size_t max_waiting = 4096; // commands in either ring
+  /// Of the ring of notices: the rest is for those that nothing replaces.
+  static constexpr size_t max_led_notices = 1024;
 
   // RouterOwner
   void hotkey(const Seat& seat, uint32_t id, const Guest* guest) noexcept override;

@@ -25,7 +25,8 @@ struct Point {
 Point point_of(const Source& source) noexcept {
   const auto part = [&](uint16_t code, int32_t value) {
     const input_absinfo& range = source.description.axes[code];
-    return (value - range.minimum) / (static_cast<double>(range.maximum) - range.minimum);
+    return (static_cast<double>(value) - range.minimum) /
+           (static_cast<double>(range.maximum) - range.minimum);
   };
   for (const Source::Slot& slot : source.slots) {
     if (slot.tracking < 0) continue;
@@ -271,6 +272,7 @@ void Router::renewed(Port& port, std::span<Seat* const> seats) noexcept {
     }
   }
   port.renew();
+  refresh(port.guest, seats); // switches, and tools that are near
 }
 
 // ---- LEDs
@@ -280,7 +282,9 @@ void Router::carry_locks(Seat& seat, Guest& to, int64_t kernel_ns) noexcept {
   Port* keyboard = to.port(Class::keyboard);
   if (keyboard == nullptr || !seat.locks_known) return;
   for (const Lock& lock : locks) {
-    if (((seat.locks ^ to.leds) & bit(lock.led)) != 0) translator_.tap(*keyboard, lock.key, kernel_ns);
+    // As it will be once the guest has dealt with it; it tells by itself what came of it.
+    if (((seat.locks ^ to.leds) & bit(lock.led)) != 0 && translator_.tap(*keyboard, lock.key, kernel_ns))
+      to.leds ^= bit(lock.led);
   }
 }
 
@@ -301,9 +305,10 @@ void Router::leds(Guest& guest, uint32_t leds, std::span<Seat* const> seats) noe
 
 // ---- watching
 
-void Router::watch(const Seat* seat, bool keys) noexcept {
+void Router::watch(const Seat* seat, bool keys, uint32_t watch) noexcept {
   watched_seat_ = seat;
   watched_keys_ = keys;
+  watch_ = watch;
 }
 
 /// What there is no room for is not kept: whoever watches reads too slowly.
@@ -317,7 +322,8 @@ void Router::keep_watch(const Source& source, std::span<const Event> events, int
       event.code = UINT16_MAX;
       if (event.type == EV_MSC) event.value = 0;
     }
-    watched_.push({.kernel_ns = kernel_ns,
+    watched_.push({.watch = watch_,
+                   .kernel_ns = kernel_ns,
                    .device = source.device,
                    .guest = source.port == nullptr ? 0 : source.port->guest.id,
                    .of = source.of,

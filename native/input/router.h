@@ -26,6 +26,7 @@ protected:
 
 /// An event as it came, for who watches a seat.
 struct Watched {
+  uint32_t watch; // that it was kept for
   int64_t kernel_ns;
   uint32_t device;
   uint32_t guest; // 0: none
@@ -63,8 +64,8 @@ public:
   /// The guest's kernel set its LEDs.
   void leds(Guest& guest, uint32_t leds, std::span<Seat* const> seats) noexcept;
 
-  /// Whose events `watched` gives, or null.
-  void watch(const Seat* seat, bool keys) noexcept;
+  /// Whose events are kept for `watched`, or null. `watch`: by which they are known from those of others.
+  void watch(const Seat* seat, bool keys, uint32_t watch = 0) noexcept;
   /// JS thread.
   std::optional<Watched> watched() noexcept { return watched_.pop(); }
 
@@ -88,6 +89,7 @@ private:
   Bits<KEY_CNT> swallowed_; // keys of this frame that were hotkeys
   const Seat* watched_seat_ = nullptr;
   bool watched_keys_ = false;
+  uint32_t watch_ = 0;
   base::SpscRing<Watched, 4096> watched_;
 };
 

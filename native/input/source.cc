@@ -62,6 +62,14 @@ void write_leds(int fd, const Description& description, uint32_t leds) noexcept 
   [[maybe_unused]] const ssize_t written = write(fd, events.data(), count * sizeof events[0]);
 }
 
+bool Source::holds() const noexcept {
+  if (given_contacts > 0) return true;
+  Bits<KEY_CNT> held = given;
+  for (uint16_t key = BTN_TOOL_PEN; key <= BTN_TOOL_LENS; ++key)
+    held.set(key, false);
+  return held.any();
+}
+
 bool is_finger_count(uint16_t key) noexcept {
   switch (key) {
   case BTN_TOUCH:

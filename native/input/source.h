@@ -54,7 +54,8 @@ public:
   /// Contacts that the device has.
   [[nodiscard]] int32_t contacts() const noexcept;
   /// Keys, buttons or contacts that its guest was given are still held.
-  [[nodiscard]] bool holds() const noexcept { return given_contacts > 0 || given.any(); }
+  /// A tool that is near holds nothing.
+  [[nodiscard]] bool holds() const noexcept;
   static constexpr bool is_slot_axis(uint16_t code) noexcept {
     return code >= ABS_MT_TOUCH_MAJOR && code <= ABS_MT_TOOL_Y;
   }

@@ -136,6 +136,7 @@ void Translator::relative(uint16_t code, int32_t value) noexcept {
 
 void Translator::position() noexcept {
   const Place& place = *mapping_.place;
+  port_->told_by = nullptr; // by no device's own axes
   emit(EV_ABS, ABS_X, scale(ABS_X, (mapping_.x - place.x) / place.width));
   emit(EV_ABS, ABS_Y, scale(ABS_Y, (mapping_.y - place.y) / place.height));
 }
@@ -325,13 +326,14 @@ void Translator::introduce(Source& source, const Mapping& mapping, int64_t kerne
   finish();
 }
 
-void Translator::tap(Port& port, uint16_t key, int64_t kernel_ns) noexcept {
-  if (!port.description.keys.test(key) || port.is_held(key)) return;
+bool Translator::tap(Port& port, uint16_t key, int64_t kernel_ns) noexcept {
+  if (!port.description.keys.test(key) || port.is_held(key)) return false;
   for (const int32_t value : {1, 0}) {
     const std::array<Event, 2> events{
         {{.type = EV_KEY, .code = key, .value = value}, {.type = EV_SYN, .code = SYN_REPORT, .value = 0}}};
     port.send(events, kernel_ns);
   }
+  return true;
 }
 
 } // namespace scanout::input

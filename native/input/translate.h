@@ -36,7 +36,8 @@ public:
   /// Brings what needs no pressing: switches, tools of a tablet that are near.
   void introduce(Source& source, const Mapping& mapping, int64_t kernel_ns) noexcept;
   /// One frame of a key alone, pressed or released, which no device has.
-  void tap(Port& port, uint16_t key, int64_t kernel_ns) noexcept;
+  /// False when there is no such key, or it is held.
+  bool tap(Port& port, uint16_t key, int64_t kernel_ns) noexcept;
 
 private:
   void begin(Source& source, const Mapping& mapping, int64_t kernel_ns) noexcept;

@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <linux/uinput.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace scanout::input {
@@ -16,6 +18,8 @@ namespace scanout::input {
 namespace {
 
 constexpr const char* path = "/dev/uinput";
+/// LEDs are looked at so often at most: whoever has the device may set them without end.
+constexpr int64_t pause_ns = 10'000'000;
 
 void set(int fd, unsigned long request, int value, const char* op) {
   base::check(ioctl(fd, request, value), op);
@@ -31,7 +35,8 @@ template <size_t Count> void set_all(int fd, unsigned long request, const Bits<C
 
 // libevdev's uinput takes no phys, which names the guest.
 UinputSink::UinputSink(Class /*of*/, const Description& description)
-    : fd_(base::check(open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC), "open", path)) {
+    : fd_(base::check(open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC), "open", path)),
+      timer_(base::check(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")) {
   const int fd = fd_.get();
   set_all(fd, UI_SET_KEYBIT, description.keys, "UI_SET_KEYBIT");
   set_all(fd, UI_SET_RELBIT, description.relative, "UI_SET_RELBIT");
@@ -75,12 +80,14 @@ void UinputSink::find_nodes() {
 int UinputSink::enter(base::Epoll& epoll, SinkOwner& owner) noexcept {
   epoll_ = &epoll;
   owner_ = &owner;
+  if (const int result = epoll.try_add(timer_.get(), EPOLLIN, &pause_); result < 0) return -result;
   return -epoll.try_add(fd_.get(), EPOLLIN, this);
 }
 
 void UinputSink::leave() noexcept {
   if (epoll_ == nullptr) return;
-  epoll_->remove(fd_.get());
+  if (!paused_) epoll_->remove(fd_.get());
+  epoll_->remove(timer_.get());
   epoll_ = nullptr;
 }
 
@@ -129,6 +136,24 @@ void UinputSink::on_ready(uint32_t) noexcept {
     changed = true;
   }
   if (changed) owner_->leds_set(*this, leds_);
+  pause();
+}
+
+void UinputSink::pause() noexcept {
+  const itimerspec after{.it_interval = {}, .it_value = base::to_timespec(pause_ns)};
+  if (timerfd_settime(timer_.get(), 0, &after, nullptr) < 0) return;
+  epoll_->remove(fd_.get());
+  paused_ = true;
+}
+
+void UinputSink::on_pause() noexcept {
+  uint64_t expired = 0;
+  if (epoll_ == nullptr || read(timer_.get(), &expired, sizeof expired) < 0) return;
+  paused_ = false;
+  if (const int result = epoll_->try_add(fd_.get(), EPOLLIN, this); result < 0) {
+    leave();
+    owner_->ended(*this, -result, "its uinput device cannot be watched");
+  }
 }
 
 } // namespace scanout::input

@@ -29,10 +29,20 @@ public:
 
 private:
   static constexpr size_t max_frames = 32; // gathered
+  /// The end of a pause.
+  struct Pause final : base::Pollable {
+    explicit Pause(UinputSink& of) noexcept : sink(of) {}
+    void on_ready(uint32_t) noexcept override { sink.on_pause(); }
+    UinputSink& sink;
+  };
   void on_ready(uint32_t events) noexcept override;
+  void on_pause() noexcept;
+  void pause() noexcept;
   void find_nodes();
 
-  base::UniqueFd fd_;
+  base::UniqueFd fd_, timer_;
+  Pause pause_{*this};
+  bool paused_ = false;
   std::string node_, sys_path_;
   base::Epoll* epoll_ = nullptr;
   SinkOwner* owner_ = nullptr;

@@ -90,6 +90,7 @@ export class BusSeats {
     const end = await this.manager.watchInput(caller, seat, keys, (events) =>
       this.tell(sender, 'InputEvents', [seat, JSON.stringify(events)]),
     );
+    this.unwatch(); // of a seat that is gone
     const owner =
       sender === null
         ? null

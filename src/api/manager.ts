@@ -15,6 +15,7 @@ import type { EndRequest } from '../leases/notice.js';
 import type { Fd } from '../native/base.js';
 import { SeatError } from '../seats/errors.js';
 import type { SeatManager } from '../seats/manager.js';
+import type { InputWatch } from '../seats/watch.js';
 import type { Log } from '../service/log.js';
 import type { FlipStatistics } from '../service/statistics.js';
 import type {
@@ -172,14 +173,19 @@ export class Manager extends EventEmitter<ManagerEvents> {
     keys: boolean,
     tell: (events: InputEventDocument[]) => void,
   ): Promise<() => void> {
-    await this.change(caller, 'watch input', { seat, keys }, async () => this.seats.watch(seat, keys));
+    let watch: InputWatch | null = null;
+    await this.change(caller, 'watch input', { seat, keys }, async () => {
+      watch = this.seats.watch(seat, keys);
+    });
+    const begun = watch as InputWatch | null;
+    if (begun === null) throw new ApiError('Failed', 'nothing is watched');
     const timer = setInterval(() => {
-      const events = this.seats.watched();
+      const events = this.seats.watched(begun);
       if (events.length > 0) tell(events);
     }, WATCH_MS);
     return () => {
       clearInterval(timer);
-      this.seats.watch(null, false);
+      this.seats.unwatch(begun);
     };
   }
 

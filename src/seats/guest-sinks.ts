@@ -61,7 +61,7 @@ export class GuestSinks {
     private readonly log: Logger,
     private readonly changed: () => void,
   ) {
-    this.sockets = new InputSockets(name, log, (of, socket, path) => this.connected(of, socket, path));
+    this.sockets = new InputSockets(name, log, (of, socket, path) => void this.connected(of, socket, path));
   }
 
   static async make(
@@ -160,20 +160,23 @@ export class GuestSinks {
 
   // ---- vhost-user-input
 
-  private connected(of: InputClass, socket: Parameters<InputEngine['addVirtio']>[3], path: string): void {
+  private async connected(
+    of: InputClass,
+    socket: Parameters<InputEngine['addVirtio']>[3],
+    path: string,
+  ): Promise<void> {
     const description = this.describe(of);
-    this.engine.addVirtio(this.id, of, description, socket).then(
-      async (id) => {
-        if (this.closed || this.how !== 'virtio') return await this.engine.removeSink(id);
-        this.sinks.set(id, { id, class: of, how: 'virtio', path, description });
-        this.log.info({ guest: this.name, class: of, socket: path }, 'input device connected');
-        this.changed();
-      },
-      (error: unknown) => {
-        this.sockets.ended(of);
-        this.log.error({ guest: this.name, class: of, err: error }, 'input device not served');
-      },
-    );
+    try {
+      const id = await this.engine.addVirtio(this.id, of, description, socket);
+      if (this.closed) return; // it went with the guest
+      if (this.how !== 'virtio') return await this.engine.removeSink(id);
+      this.sinks.set(id, { id, class: of, how: 'virtio', path, description });
+      this.log.info({ guest: this.name, class: of, socket: path }, 'input device connected');
+      this.changed();
+    } catch (error) {
+      this.sockets.ended(of, path);
+      this.log.error({ guest: this.name, class: of, err: error }, 'input device not served');
+    }
   }
 
   // ---- the guest's own
@@ -216,7 +219,7 @@ export class GuestSinks {
   private async remove(sink: Sink, why: string | null = null): Promise<void> {
     this.sinks.delete(sink.id);
     await this.engine.removeSink(sink.id);
-    if (sink.how === 'virtio' && sink.class !== null) this.sockets.ended(sink.class);
+    if (sink.how === 'virtio' && sink.class !== null) this.sockets.ended(sink.class, sink.path);
     if (sink.class !== null || this.own === null) return;
     const { own } = this;
     // What ended by itself is not asked again, but for another one that it offers.

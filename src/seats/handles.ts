@@ -14,7 +14,8 @@ export interface Handle {
   idle: IdleWatch;
   /** What it waits for; empty when it is ready, null before that is known. */
   ready: string | null;
-  /** By hotkey, that are taken into account. */
+  /** By hotkey: as many as were heard of, and as many as the view that is being set takes into account. */
+  heard: number;
   switches: number;
   /** That was set last, as JSON. */
   table: string;
@@ -43,8 +44,13 @@ export class Handles {
   /** Notes that the seat with this id was switched by hotkey, and gives its name; empty when it is gone. */
   switched(id: number, switches: number): string {
     const [name = '', handle] = [...this.handles].find(([, one]) => one.id === id) ?? [];
-    if (handle !== undefined) handle.switches = switches;
+    if (handle !== undefined) handle.heard = switches;
     return name;
+  }
+
+  /** What was heard of so far is in the views that are made now: to be called with nothing awaited in between. */
+  viewed(): void {
+    for (const handle of this.handles.values()) handle.switches = handle.heard;
   }
 
   stop(): void {
@@ -76,7 +82,7 @@ export class Handles {
       () => engine.idleNs(id) / 1e6,
       (isIdle) => this.idleChanged(name, isIdle),
     );
-    const handle: Handle = { id, locked: false, idle, ready: null, switches: 0, table: '' };
+    const handle: Handle = { id, locked: false, idle, ready: null, heard: 0, switches: 0, table: '' };
     this.handles.set(name, handle);
     return handle;
   }

@@ -88,9 +88,9 @@ export class InputSockets {
   }
 
   /** The connection is over: another one may come. */
-  ended(of: InputClass): void {
+  ended(of: InputClass, path: string): void {
     const port = this.ports.get(of);
-    if (port !== undefined) port.connected = false;
+    if (port?.path === path) port.connected = false;
   }
 
   /** Those that nobody is connected to. */

@@ -130,6 +130,7 @@ export class SeatManager implements InputHost {
     this.updateWanted = false;
     const { engine, devices } = this;
     if (engine === null || devices === null || this.stopped) return;
+    this.handles.viewed();
     this.look();
     this.joinGuests();
     if (this.scanWanted) {
@@ -140,7 +141,7 @@ export class SeatManager implements InputHost {
       );
     }
     const gone = await this.handles.settle(engine, this.seating.seats());
-    if (this.watching !== null && gone.includes(this.watching.seat)) this.watching = null;
+    if (this.watching !== null && gone.includes(this.watching.seat)) this.unwatch(this.watching);
     await this.guests?.update(this.config, this.seating, devices, this.present());
     const machines = new Map(this.world.guests().map(({ name, machine }) => [name, machine]));
     await this.handles.setTables(engine, this.seating.seats(), devices, {
@@ -308,23 +309,28 @@ export class SeatManager implements InputHost {
     );
   }
 
-  /** Begins to keep events of a seat for `watched`, of one seat at a time; null ends it. Throws a SeatError. */
-  watch(seat: string | null, keys: boolean): void {
-    if (seat === null) this.watching?.end();
-    else this.view(seat);
-    const id = seat === null ? undefined : this.handles.get(seat)?.id;
-    if (seat === null || id === undefined || this.engine === null) {
-      this.watching = null;
-      return;
-    }
+  /** Begins to keep events of a seat, of one seat at a time, until `unwatch` or until the seat is gone. Throws a SeatError. */
+  watch(seat: string, keys: boolean): InputWatch {
+    this.view(seat);
+    const id = this.handles.get(seat)?.id;
+    if (this.engine === null || id === undefined)
+      throw new SeatError('Unavailable', `seat ${seat} is not set up yet`);
     if (this.watching !== null) throw new SeatError('Busy', `seat ${this.watching.seat} is watched already`);
     this.watching = new InputWatch(this.engine, seat, id, keys);
+    return this.watching;
   }
 
-  /** Events since the last call, oldest first. */
-  watched(): InputEventDocument[] {
+  unwatch(watch: InputWatch): void {
+    if (this.watching !== watch) return;
+    this.watching = null;
+    watch.end();
+  }
+
+  /** Events since the last call, oldest first; none of a watch that is over. */
+  watched(watch: InputWatch): InputEventDocument[] {
+    if (this.watching !== watch) return [];
     const nodeOf = (device: number) => this.devices?.byId(device)?.node.path ?? '';
-    return this.watching?.take(nodeOf, (guest) => this.guests?.nameOf(guest) ?? null) ?? [];
+    return watch.take(nodeOf, (guest) => this.guests?.nameOf(guest) ?? null);
   }
 
   // ---- for guests

@@ -148,6 +148,20 @@ TEST(input_pen_that_is_near_comes_along_without_pressing) {
   CHECK(w.other->down.contains(BTN_TOUCH));
 }
 
+TEST(input_pen_that_hovers_goes_to_the_guest_under_it) {
+  Halves w(Class::tablet, pen(), true);
+  TestSink &a = *w.a.sinks[Class::tablet], &b = *w.b.sinks[Class::tablet];
+  w.send(*w.source, {key(BTN_TOOL_PEN, 1), abs(ABS_X, 250), abs(ABS_Y, 500)});
+  CHECK_EQ(a.axes[ABS_X], 500);
+  w.send(*w.source, {abs(ABS_X, 750)});
+  CHECK(w.a.holds_nothing());
+  CHECK(b.down == std::set<uint16_t>{BTN_TOOL_PEN});
+  CHECK_EQ(b.axes[ABS_X], 500);
+  w.send(*w.source, {key(BTN_TOUCH, 1), abs(ABS_PRESSURE, 9)});
+  w.send(*w.source, {abs(ABS_X, 250)}); // a stroke stays with its guest
+  CHECK(b.down.contains(BTN_TOUCH));
+}
+
 TEST(input_pointer_has_a_position_under_which_a_guest_is_found) {
   Halves w(Class::absolute, position(), true);
   TestSource& mouse = w.add(Class::pointer, test::mouse(), 0);

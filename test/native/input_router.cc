@@ -178,6 +178,47 @@ TEST(input_carries_lock_state_and_shows_it) {
   CHECK(w.a_keys().take().empty());
 }
 
+TEST(input_lock_that_a_guest_has_not_answered_yet_is_not_carried_twice) {
+  Two w;
+  auto table = w.copy();
+  table->carry_locks = true;
+  w.set(std::move(table));
+  w.router.leds(w.a.guest, 1U << LED_CAPSL, w.seats);
+  w.router.leds(w.b.guest, 0, w.seats);
+  w.show(&w.b);
+  CHECK_EQ(text(w.b_keys().take()), text({key(KEY_CAPSLOCK, 1), key(KEY_CAPSLOCK, 0)}));
+  w.show(&w.a);
+  w.show(&w.b);
+  CHECK(w.a_keys().take().empty() && w.b_keys().take().empty());
+}
+
+TEST(input_guest_that_starts_afresh_is_told_of_switches) {
+  World w;
+  TestGuest& guest = w.add_guest();
+  Description lid;
+  lid.types.set(EV_SW);
+  lid.switches.set(SW_LID);
+  TestSink& sink = guest.add(Class::switches, lid);
+  TestSource& source = w.add(Class::switches, lid);
+  w.show(&guest);
+  w.send(source, {{.type = EV_SW, .code = SW_LID, .value = 1}});
+  sink.take();
+  w.router.renewed(*source.port, w.seats);
+  CHECK_EQ(text(sink.take()), text({{.type = EV_SW, .code = SW_LID, .value = 1}}));
+}
+
+TEST(input_events_of_a_former_watch_are_known) {
+  Two w;
+  w.router.watch(&w.seat, true, 1);
+  w.send(w.keys, {key(KEY_P, 1)});
+  w.router.watch(&w.seat, false, 2);
+  w.send(w.keys, {key(KEY_P, 0)});
+  auto one = w.router.watched();
+  CHECK(one && one->watch == 1 && one->event.code == KEY_P);
+  one = w.router.watched();
+  CHECK(one && one->watch == 2 && one->event.code == UINT16_MAX);
+}
+
 TEST(input_of_another_seat_is_of_no_concern) {
   Two w;
   Seat other{2};

@@ -682,15 +682,15 @@ test('a seat that is not used becomes idle, and is locked if it is to be', async
 test('one watches at a time, and sees whose device and guest it was', async () => {
   const scene = await started(SEAT + UINPUT);
   assert.throws(() => scene.seats.watch('x', false), /there is no seat x/);
-  scene.seats.watch('desk', true);
+  const watch = scene.seats.watch('desk', true);
   assert.deepEqual(scene.engine.watching, [scene.seatId, true]);
   assert.throws(() => scene.seats.watch('desk', false), /seat desk is watched already/);
-  assert.deepEqual(scene.seats.watched(), [
+  assert.deepEqual(scene.seats.watched(watch), [
     { timeUs: 5, device: '/dev/input/event1', guest: 'a', class: 'keyboard', type: 1, code: null, value: 1 },
   ]);
-  scene.seats.watch(null, false);
+  scene.seats.unwatch(watch);
   assert.deepEqual(scene.engine.watching, [null, false]);
-  assert.deepEqual(scene.seats.watched(), []);
+  assert.deepEqual(scene.seats.watched(watch), []);
 });
 
 test('a seat that a reload takes away gives its devices to the one that stands for seat0', async () => {
