@@ -218,10 +218,21 @@ export function inputDocument({ scenario, subjects }: InputMeasured): InputScena
   };
 }
 
+/** Enough of a round for its percentiles: resampling hundreds of thousands takes an emulated machine minutes. */
+const MOST_SAMPLES = 4000;
+
+function thinned(samples: Float64Array): Float64Array {
+  const step = Math.max(1, samples.length / MOST_SAMPLES);
+  return Float64Array.from(
+    { length: Math.floor(samples.length / step) },
+    (_, i) => samples[Math.floor(i * step)] ?? 0,
+  );
+}
+
 /** Each subject of ours over the reference. */
 export function inputComparisons({ scenario, subjects }: InputMeasured): InputComparison[] {
   const roundsOf = (subject: InputSubject) =>
-    (subjects.get(subject) ?? []).map(({ latenciesUs }) => latenciesUs);
+    (subjects.get(subject) ?? []).map(({ latenciesUs }) => thinned(latenciesUs));
   return (['scanoutd', 'scanoutd+busy'] as const).flatMap((subject) =>
     (['p50', 'p99'] as const).flatMap((percentile) => {
       const ratio = ratioOf(roundsOf(subject), roundsOf('reference'), percentile === 'p50' ? 0.5 : 0.99);
