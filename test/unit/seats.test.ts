@@ -33,6 +33,8 @@ class FakeEngine {
   readonly realtimeReason = '';
   readonly open_ = new Map<number, DeviceOptions>();
   readonly tables = new Map<number, SeatTable>();
+  /** Every table that was set. */
+  readonly history: SeatTable[] = [];
   readonly guests = new Set<number>();
   readonly sinks = new Map<
     number,
@@ -64,6 +66,7 @@ class FakeEngine {
   }
   async setSeat(id: number, table: SeatTable) {
     this.tables.set(id, table);
+    this.history.push(table);
   }
   async addGuest() {
     this.guests.add(++this.last);
@@ -322,6 +325,29 @@ test('a hotkey that was switched by natively is followed by the outputs', async 
   scene.notice({ type: 'hotkey', seat: scene.seatId, id: 7, guest: null, switches: 0 });
   assert.match(scene.log.join('\n'), /without effect.*guest b is not there/);
   assert.match(scene.log.join('\n'), /without effect.*the seat has no such guest/);
+});
+
+test('a hotkey in the middle of a turn: no table takes it into account that was viewed before it', async () => {
+  const scene = await started(SEAT + UINPUT, (one) => one.nodes.push(nodeOf(2)));
+  await scene.come('a');
+  await scene.come('b');
+  const { hotkeys, guest: former } = scene.table();
+  const wanted = hotkeys[1]?.guest ?? null;
+  const { engine } = scene;
+  const close = engine.close.bind(engine);
+  engine.close = async (id) => {
+    scene.notice({ type: 'hotkey', seat: scene.seatId, id: 1, guest: wanted, switches: 1 });
+    await close(id);
+  };
+  const before = engine.history.length;
+  scene.nodes = [nodeOf(1)];
+  await scene.seats.rescan();
+  await scene.seats.update();
+  const set = engine.history.slice(before).map(({ guest, switches }) => [guest, switches]);
+  assert.deepEqual(set, [
+    [former, 0],
+    [wanted, 1],
+  ]);
 });
 
 test('next, previous and lock by hotkey', async () => {
