@@ -493,6 +493,7 @@ TEST(backlog_asks_for_no_memory) {
   Stream stream(1);
   Device source;
   std::vector<Events> frames;
+  frames.reserve(3000);
   for (int i = 0; i < 3000; ++i)
     frames.push_back(stream.frame(source, 50));
   const size_t before = test::allocations();

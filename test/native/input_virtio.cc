@@ -1,6 +1,7 @@
 // A virtio-input device: what its driver reads of it, and what it gets.
 #include <linux/virtio_input.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "allocations.h"
@@ -52,8 +53,8 @@ std::string text_of(const virtio_input_config& config) {
 
 TEST(virtio_input_config_is_the_devices) {
   Description description = touchscreen(4095, 10);
-  std::strcpy(description.name.data(), "Real touchscreen");
-  std::strcpy(description.uniq.data(), "S/N 4");
+  std::snprintf(description.name.data(), description.name.size(), "Real touchscreen");
+  std::snprintf(description.uniq.data(), description.uniq.size(), "S/N 4");
   description.id = {.bustype = BUS_USB, .vendor = 0x056a, .product = 0x1234, .version = 0x0110};
   description.properties.set(INPUT_PROP_DIRECT);
   description.axes[ABS_MT_POSITION_X] = {
@@ -117,7 +118,7 @@ TEST(virtio_input_config_survives_hostile_drivers) {
   CHECK(!config.get(VirtioConfig::size, std::span(bytes).first(1)));
   select(config, VIRTIO_INPUT_CFG_ID_NAME);
   CHECK(config.get(8, bytes)); // more than there is
-  CHECK_EQ(bytes[0], 'n');
+  CHECK_EQ(bytes[0], uint8_t{'n'});
   CHECK_EQ(bytes[255], 0);
   bytes[0] = VIRTIO_INPUT_CFG_ID_DEVIDS; // byte by byte
   CHECK(config.set(0, std::span(bytes).first(1)));
@@ -290,6 +291,7 @@ TEST(virtio_input_releases_what_another_process_may_have_pressed) {
   const uint16_t given = static_cast<uint16_t>(vm.events.ring.used() - 100);
   {
     std::vector<Event> all;
+    all.reserve(given);
     for (uint16_t i = 0; i < given; ++i)
       all.push_back(vm.memory.at<Event>(FakeMemory::guest_base + 0x3000 + 8 * i));
     CHECK_EQ(text(all), text(frame_of({key(BTN_TOUCH, 0), tracking(-1), slot(1), tracking(-1), slot(2),
