@@ -54,6 +54,7 @@ void InputEngine::settle(input::Command& command) {
   if (found == waiting_.end()) return;
   const std::unique_ptr<Waiting> waiting = std::move(found->second);
   waiting_.erase(found);
+  if (command.error != 0 && waiting->failed) waiting->failed();
   if (command.error != 0)
     waiting->deferred.Reject(to_js(Env(), base::SystemError(command.error, waiting->op)).Value());
   else
@@ -61,12 +62,14 @@ void InputEngine::settle(input::Command& command) {
 }
 
 Napi::Value InputEngine::post_command(std::unique_ptr<input::Command> command, const char* op, Result result,
-                                      std::shared_ptr<void> keep) {
-  auto waiting = std::make_unique<Waiting>(
-      Waiting{Napi::Promise::Deferred::New(Env()), op, std::move(result), std::move(keep)});
+                                      std::shared_ptr<void> keep, std::function<void()> failed) {
+  auto waiting = std::make_unique<Waiting>(Waiting{Napi::Promise::Deferred::New(Env()), op, std::move(result),
+                                                   std::move(keep), std::move(failed)});
   command->tag = waiting.get();
   const Napi::Promise promise = waiting->deferred.Promise();
-  if (!engine().post(std::move(command)))
+  const bool posted = engine().post(std::move(command));
+  if (!posted && waiting->failed) waiting->failed();
+  if (!posted)
     waiting->deferred.Reject(to_js(Env(), base::SystemError(EAGAIN, op)).Value());
   else
     waiting_.emplace(waiting.get(), std::move(waiting));

@@ -65,10 +65,12 @@ public:
   /// Runs `body`, an `int(input::Engine&)` that gives a positive errno or 0, on the input thread. The promise
   /// is rejected with a SystemError (`op`) for an errno, and when the engine is shut meanwhile. `keep` lives
   /// until the command is back.
+  /// `failed` is called before the promise is rejected.
   template <typename Body>
-  Napi::Value post(const char* op, Body body, Result result = nullptr, std::shared_ptr<void> keep = nullptr) {
+  Napi::Value post(const char* op, Body body, Result result = nullptr, std::shared_ptr<void> keep = nullptr,
+                   std::function<void()> failed = nullptr) {
     return post_command(std::make_unique<input::BodyCommand<Body>>(std::move(body)), op, std::move(result),
-                        std::move(keep));
+                        std::move(keep), std::move(failed));
   }
   /// Adds a sink to a guest: the promise resolves with what `result` makes of the sink's id, or with the id.
   Napi::Value attach(input::Guest& guest, std::unique_ptr<input::Sink> sink,
@@ -83,12 +85,13 @@ private:
     const char* op;
     Result result;
     std::shared_ptr<void> keep;
+    std::function<void()> failed;
   };
   template <typename T> using ById = std::map<uint32_t, std::shared_ptr<T>>;
 
   std::shared_ptr<input::QemuRelay> relay_of(const Napi::Value& id);
   Napi::Value post_command(std::unique_ptr<input::Command> command, const char* op, Result result,
-                           std::shared_ptr<void> keep);
+                           std::shared_ptr<void> keep, std::function<void()> failed);
   std::unique_ptr<input::SeatTable> to_table(const Napi::Object& object);
   void drain();
   void settle(input::Command& command);

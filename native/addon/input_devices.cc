@@ -254,14 +254,15 @@ Napi::Value InputEngine::attach(input::Guest& guest, std::unique_ptr<input::Sink
       "sink", [attachment, owner](input::Engine& engine) { return engine.add(*attachment); },
       [id = attachment->id, result = std::move(result)](Napi::Env env) -> Napi::Value {
         return result ? result(env, id) : Napi::Number::New(env, id);
-      });
+      },
+      nullptr, [this, id = attachment->id] { sinks_.erase(id); });
 }
 
 Napi::Value InputEngine::add_uinput(const Napi::CallbackInfo& info) {
   input::Guest& of = guest(info[0]);
   const input::Class each = to_input_class(info[1], "class");
   const input::Description description = to_input_description(info[2], "description");
-  auto sink = std::make_unique<input::UinputSink>(each, description);
+  auto sink = std::make_unique<input::UinputSink>(description);
   const std::string node = sink->node(), path = sink->sys_path();
   return attach(of, std::move(sink), {{each, description}},
                 [node, path](Napi::Env env, uint32_t id) -> Napi::Value {

@@ -34,7 +34,7 @@ template <size_t Count> void set_all(int fd, unsigned long request, const Bits<C
 } // namespace
 
 // libevdev's uinput takes no phys, which names the guest.
-UinputSink::UinputSink(Class /*of*/, const Description& description)
+UinputSink::UinputSink(const Description& description)
     : fd_(base::check(open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC), "open", path)),
       timer_(base::check(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")) {
   const int fd = fd_.get();
@@ -81,7 +81,9 @@ int UinputSink::enter(base::Epoll& epoll, SinkOwner& owner) noexcept {
   epoll_ = &epoll;
   owner_ = &owner;
   if (const int result = epoll.try_add(timer_.get(), EPOLLIN, &pause_); result < 0) return -result;
-  return -epoll.try_add(fd_.get(), EPOLLIN, this);
+  const int result = epoll.try_add(fd_.get(), EPOLLIN, this);
+  if (result < 0) leave();
+  return -result;
 }
 
 void UinputSink::leave() noexcept {

@@ -14,7 +14,7 @@ namespace scanout::input {
 class UinputSink final : public Sink, private base::Pollable {
 public:
   /// Throws base::SystemError: no /dev/uinput, or the kernel refuses the description.
-  UinputSink(Class of, const Description& description);
+  explicit UinputSink(const Description& description);
   ~UinputSink() override;
 
   /// "/dev/input/event7"; empty when the node is not there yet.

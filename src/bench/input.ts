@@ -63,8 +63,6 @@ interface InputTurn {
 export interface InputMeasured {
   scenario: InputScenario;
   subjects: Map<InputSubject, InputTurn[]>;
-  /** Frames that were read and not written, and times that the kernel dropped events, by program. */
-  lost: Map<InputProgram, { frames: number; dropped: number }>;
 }
 
 /** A program with pointers of its own, which it hands on. */
@@ -134,11 +132,6 @@ class InputServer {
     );
   }
 
-  lost(): { frames: number; dropped: number } {
-    const [written = 0, read = 0, dropped = 0] = this.file();
-    return { frames: read - written, dropped };
-  }
-
   async end(): Promise<void> {
     this.child.kill('SIGCONT');
     await this.child.end();
@@ -165,8 +158,7 @@ export async function runInput(
         if (turn !== undefined) subjects.get(subject)?.push(turn);
       }
     }
-    const lost = new Map([...servers].map(([program, server]) => [program, server.lost()]));
-    return { scenario, subjects, lost };
+    return { scenario, subjects };
   } finally {
     for (const server of servers.values()) await server.end();
   }

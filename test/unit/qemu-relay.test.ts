@@ -1,9 +1,11 @@
 /** D-Bus through the input thread: what JavaScript and the other end say to each other comes through as if nothing were in between. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { openSync, readSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { after, test } from 'node:test';
 import { connectBus, connectPeer, pathOf } from '../../src/guests/qemu-connection.js';
-import { Fd } from '../../src/native/base.js';
+import { Fd, isSystemError } from '../../src/native/base.js';
 import { Bus, BusServer } from '../../src/native/bus.js';
 import { InputEngine } from '../../src/native/input.js';
 import { connectStream } from '../../src/native/streams.js';
@@ -148,3 +150,27 @@ test('paths of addresses', () => {
   ])
     assert.equal(pathOf(other), null, other);
 });
+
+test('a sink whose relay has ended is refused, and nothing of it stays', async () => {
+  const path = socketPath();
+  const server = createServer((socket) => socket.destroy()).listen(path);
+  await once(server, 'listening');
+  const { id, socket } = await engine.relayQemu(await connectStream(path));
+  await until('the relay has ended', () => isAtEnd(socket));
+  const guest = await engine.addGuest();
+  await assert.rejects(engine.addQemu(guest, id, { console: 0, destination: null }), isSystemError);
+  // Ids are counted: the sink's is the next one after its guest's.
+  assert.throws(() => engine.stats(guest + 1), /there is no/);
+  socket.close();
+  await engine.closeQemuRelay(id);
+  await engine.removeGuest(guest);
+  server.close();
+});
+
+function isAtEnd(socket: Fd): boolean {
+  try {
+    return readSync(socket.number, Buffer.alloc(1)) === 0;
+  } catch {
+    return false; // EAGAIN
+  }
+}
