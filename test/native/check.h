@@ -16,6 +16,10 @@ struct Case {
 
 /// Leaves the test at once; thrown by REQUIRE.
 struct Abandon {};
+/// The test cannot run here; thrown by SKIP.
+struct Skipped {
+  std::string why;
+};
 
 std::vector<Case>& cases();
 /// Marks the running test as failed.
@@ -68,6 +72,12 @@ void check_equal(const A& got, const B& wanted, const char* text, const char* fi
       throw ::scanout::test::Abandon{};                                                                      \
     }                                                                                                        \
   } while (false)
+
+/// Leaves the test, which counts as skipped: this machine lacks what it is about. `why`: one line.
+#define SKIP(why)                                                                                            \
+  throw ::scanout::test::Skipped {                                                                           \
+    (why)                                                                                                    \
+  }
 
 /// Fails the test, printing both values, and goes on.
 #define CHECK_EQ(got, wanted)                                                                                \
