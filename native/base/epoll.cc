@@ -6,13 +6,14 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system_calls.h"
 
 namespace scanout::base {
 
 Epoll::Epoll() : fd_(check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
   // Where it is missing (before Linux 5.11) or filtered, the loop would turn without ever waiting.
   const timespec at_once{};
-  check(epoll_pwait2(fd_.get(), events_, batch, &at_once, nullptr), "epoll_pwait2");
+  check(epoll_wait_call(fd_.get(), events_, batch, &at_once), "epoll_pwait2");
 }
 
 void Epoll::add(int fd, uint32_t events, Pollable* entry) {
@@ -35,10 +36,9 @@ void Epoll::remove(int fd) noexcept {
   // milliseconds.
   timespec timeout{};
   if (deadline_ns >= 0) timeout = to_timespec(std::max<int64_t>(0, deadline_ns - now_ns()));
-  const int count = epoll_pwait2(fd_.get(), events_, batch, deadline_ns >= 0 ? &timeout : nullptr, nullptr);
-  const int error = errno;
-  woke_ns_ = now_ns();
-  if (count < 0) return -error;
+  const int count = epoll_wait_call(fd_.get(), events_, batch, deadline_ns >= 0 ? &timeout : nullptr);
+  woke_ns_ = 0;
+  if (count < 0) return -errno;
   for (int i = 0; i < count; ++i)
     static_cast<Pollable*>(events_[i].data.ptr)->on_ready(events_[i].events);
   return count;

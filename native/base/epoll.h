@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "base/clock.h"
 #include "base/unique_fd.h"
 
 namespace scanout::base {
@@ -35,13 +36,17 @@ public:
   /// Waits until `deadline_ns` (CLOCK_MONOTONIC; negative: for ever) and calls every ready entry once.
   /// Returns how many were ready, or -errno.
   int wait(int64_t deadline_ns) noexcept;
-  /// When the last `wait` woke, CLOCK_MONOTONIC. The loop's thread.
-  [[nodiscard]] int64_t woke_ns() const noexcept { return woke_ns_; }
+  /// When the last `wait` woke, CLOCK_MONOTONIC: the clock is read when that is asked first. The loop's
+  /// thread.
+  [[nodiscard]] int64_t woke_ns() const noexcept {
+    if (woke_ns_ == 0) woke_ns_ = now_ns();
+    return woke_ns_;
+  }
 
 private:
   static constexpr int batch = 64;
   UniqueFd fd_;
-  int64_t woke_ns_ = 0;
+  mutable int64_t woke_ns_ = 0; // 0: not asked yet
   epoll_event events_[batch];
 };
 
