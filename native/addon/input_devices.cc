@@ -96,7 +96,7 @@ Napi::Value InputEngine::open(const Napi::CallbackInfo& info) {
   const std::string read = to_string(options.Get("read"), "options.read");
   std::shared_ptr<input::Device> device;
   if (read == "raw") {
-    device = std::make_shared<input::RawDevice>(
+    device = std::make_unique<input::RawDevice>(
         next_id(), std::move(fd),
         input::RawOptions{.of = to_input_class(options.Get("class"), "options.class"),
                           .grab = to_bool(options.Get("grab"), "options.grab")});
@@ -131,7 +131,7 @@ Napi::Value InputEngine::close(const Napi::CallbackInfo& info) {
 // ---- seats
 
 Napi::Value InputEngine::add_seat(const Napi::CallbackInfo&) {
-  const auto seat = std::make_shared<input::Seat>(next_id());
+  const std::shared_ptr<input::Seat> seat = std::make_unique<input::Seat>(next_id());
   seat->active_ns = base::now_ns();
   seats_.emplace(seat->id, seat);
   return post(
@@ -247,7 +247,8 @@ Napi::Value InputEngine::remove_guest(const Napi::CallbackInfo& info) {
 Napi::Value InputEngine::attach(input::Guest& guest, std::unique_ptr<input::Sink> sink,
                                 const input::Attachment::Classes& classes,
                                 std::function<Napi::Value(Napi::Env, uint32_t id)> result) {
-  const auto attachment = std::make_shared<input::Attachment>(next_id(), guest, std::move(sink), classes);
+  const std::shared_ptr<input::Attachment> attachment =
+      std::make_unique<input::Attachment>(next_id(), guest, std::move(sink), classes);
   sinks_.emplace(attachment->id, attachment);
   const auto owner = guests_.at(guest.id);
   return post(
@@ -285,7 +286,7 @@ Napi::Value InputEngine::remove_sink(const Napi::CallbackInfo& info) {
 
 Napi::Value InputEngine::stats(const Napi::CallbackInfo& info) {
   const input::Attachment& of = sink(info[0]);
-  const base::Histogram& latency = of.traffic.latency;
+  const base::Histogram& latency = *of.traffic.latency;
   Napi::Object object = Napi::Object::New(info.Env());
   const auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
   set("delivered", of.traffic.events.load(std::memory_order_relaxed));

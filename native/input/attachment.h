@@ -10,12 +10,11 @@
 namespace scanout::input {
 
 /// Made and destroyed on the JS thread.
-struct Attachment {
+struct Attachment final : base::Packed {
   using Classes = std::vector<std::pair<Class, Description>>;
   Attachment(uint32_t sink_id, Guest& of, std::unique_ptr<Sink> way, const Classes& classes)
-      : id(sink_id), guest(of), sink(std::move(way)) {
+      : id(sink_id), guest(of), sink(std::move(way)), traffic(*sink) {
     sink->tag = this;
-    traffic.sink = sink.get();
     for (const auto& [each, description] : classes)
       ports.push_back(std::make_unique<Port>(guest, each, description, *sink, traffic));
   }

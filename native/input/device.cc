@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system_calls.h"
 #include "input/describe.h"
 
 namespace scanout::input {
@@ -112,16 +113,14 @@ void RawDevice::RawSource::set_leds(uint32_t leds) noexcept {
 // ---- the device
 
 RawDevice::RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options)
-    : Device(id), fd_(std::move(fd)),
-      source_(std::make_unique<RawSource>(id, options.of, describe(fd_.get()), fd_.get())),
-      only_(source_.get()) {
+    : Device(id), fd_(std::move(fd)), source_(id, options.of, describe(fd_.get()), fd_.get()) {
   const int flags = base::check(fcntl(fd_.get(), F_GETFL), "fcntl(F_GETFL)");
   base::check(fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl(F_SETFL)");
   const int clock = CLOCK_MONOTONIC;
   base::check(ioctl(fd_.get(), EVIOCSCLOCKID, &clock), "EVIOCSCLOCKID");
   if (options.grab) base::check(ioctl(fd_.get(), EVIOCGRAB, 1), "EVIOCGRAB");
   // What is pressed already belongs to whoever had the device before: its release must find no press.
-  source_->take(source_->read_state());
+  source_.take(source_.read_state());
 }
 
 int RawDevice::enter(base::Epoll& epoll, DeviceOwner& owner) noexcept {
@@ -144,15 +143,14 @@ void RawDevice::end(int error) noexcept {
 [[gnu::hot]] void RawDevice::on_ready(uint32_t) noexcept {
   std::array<input_event, events_a_read> events;
   for (int i = 0; i < reads_a_turn && epoll_ != nullptr; ++i) {
-    const ssize_t got = read(fd_.get(), events.data(), sizeof events);
+    const ssize_t got = base::read_call(fd_.get(), events.data(), sizeof events);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
       end(got == 0 ? ENODEV : errno);
       return;
     }
     const size_t count = static_cast<size_t>(got) / sizeof(input_event);
-    for (size_t at = 0; at < count; ++at) {
-      if (take(events[at])) continue;
+    if (!take({events.data(), count})) {
       resync(); // nothing of what came with it is of use
       return;
     }
@@ -162,24 +160,40 @@ void RawDevice::end(int error) noexcept {
 }
 
 /// False when the kernel has dropped events.
-[[gnu::hot]] bool RawDevice::take(const input_event& event) noexcept {
-  if (event.type == EV_SYN && event.code == SYN_DROPPED) return false;
-  const bool report = event.type == EV_SYN && event.code == SYN_REPORT;
-  frame_[count_++] = {.type = event.type, .code = event.code, .value = event.value};
-  if (!report && count_ == max_frame - 1)
-    frame_[count_++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
-  else if (!report)
-    return true;
-  const size_t count = std::exchange(count_, 0);
-  owner_->frame(*source_, {frame_.data(), count}, time_of(event));
+[[gnu::hot]] bool RawDevice::take(std::span<const input_event> events) noexcept {
+  std::array<Event, events_a_read> frame;
+  size_t count = 0;
+  for (const input_event& event : events) {
+    if (event.type == EV_SYN && event.code == SYN_DROPPED) return false;
+    frame[count++] = {.type = event.type, .code = event.code, .value = event.value};
+    if (event.type != EV_SYN || event.code != SYN_REPORT) continue;
+    if (kept_count_ > 0)
+      keep({frame.data(), count}, time_of(event));
+    else
+      owner_->frame(source_, {frame.data(), count}, time_of(event));
+    count = 0;
+  }
+  if (count > 0) keep({frame.data(), count}, time_of(events.back()));
   return true;
+}
+
+/// Adds to what is kept, and tells of it once it is whole, or as long as a frame may be.
+void RawDevice::keep(std::span<const Event> events, int64_t kernel_ns) noexcept {
+  std::array<Event, max_frame>& kept = *kept_;
+  for (const Event& event : events) {
+    const bool report = event.type == EV_SYN && event.code == SYN_REPORT;
+    kept[kept_count_++] = event;
+    if (!report && kept_count_ < max_frame - 1) continue;
+    if (!report) kept[kept_count_++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
+    owner_->frame(source_, {kept.data(), std::exchange(kept_count_, 0)}, kernel_ns);
+  }
 }
 
 /// Asking for the state takes events of the same kind out of the queue, but none of those that were read
 /// already, and what is left there begins in a slot that nobody knows: all of it is read and left out first
 /// (Documentation/input/event-codes.rst, SYN_DROPPED).
 void RawDevice::resync() noexcept {
-  count_ = 0;
+  kept_count_ = 0;
   owner_->dropped(id);
   std::array<input_event, events_a_read> events;
   for (int i = 0; i < reads_of_what_is_left; ++i) {
@@ -191,8 +205,8 @@ void RawDevice::resync() noexcept {
       return;
     }
   }
-  const std::span<const Event> changes = source_->read_state();
-  if (!changes.empty()) owner_->resync(*source_, changes, base::now_ns());
+  const std::span<const Event> changes = source_.read_state();
+  if (!changes.empty()) owner_->resync(source_, changes, base::now_ns());
   owner_->read_done();
 }
 

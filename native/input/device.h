@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/epoll.h"
+#include "base/packed.h"
 #include "base/unique_fd.h"
 #include "input/source.h"
 
@@ -60,14 +61,14 @@ struct RawOptions {
 };
 
 /// Events as the kernel has them (linux/input.h, Documentation/input/event-codes.rst).
-class RawDevice final : public Device, private base::Pollable {
+class RawDevice final : private base::Pollable, public Device, public base::Packed {
 public:
   /// Takes the descriptor over, which it makes non-blocking, and whose clock it sets to CLOCK_MONOTONIC.
   /// Throws base::SystemError: EBUSY where another has grabbed the device, and what `describe` throws.
   RawDevice(uint32_t id, base::UniqueFd fd, const RawOptions& options);
   ~RawDevice() override = default;
 
-  [[nodiscard]] std::span<Source* const> sources() noexcept override { return {&only_, 1}; }
+  [[nodiscard]] std::span<Source* const> sources() noexcept override { return sources_; }
   int enter(base::Epoll& epoll, DeviceOwner& owner) noexcept override;
   void leave() noexcept override;
 
@@ -90,17 +91,20 @@ private:
     std::vector<Event> changes_ = std::vector<Event>(max_changes);
   };
   void on_ready(uint32_t events) noexcept override;
-  bool take(const input_event& event) noexcept;
+  bool take(std::span<const input_event> events) noexcept;
+  void keep(std::span<const Event> events, int64_t kernel_ns) noexcept;
   void resync() noexcept;
   void end(int error) noexcept;
 
   base::UniqueFd fd_;
-  std::unique_ptr<RawSource> source_;
-  Source* only_ = nullptr;
   base::Epoll* epoll_ = nullptr;
   DeviceOwner* owner_ = nullptr;
-  size_t count_ = 0;
-  std::array<Event, max_frame> frame_;
+  /// Of a frame whose end was not in the same read.
+  size_t kept_count_ = 0;
+  RawSource source_;
+  const std::array<Source*, 1> sources_{&source_};
+  const std::unique_ptr<std::array<Event, max_frame>> kept_ =
+      std::make_unique<std::array<Event, max_frame>>();
 };
 
 } // namespace scanout::input

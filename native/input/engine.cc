@@ -74,7 +74,7 @@ void Engine::on_ready(uint32_t) noexcept {
   woken_ = true;
 }
 
-void Engine::run() noexcept {
+[[gnu::hot]] void Engine::run() noexcept {
   while (!stop_) {
     epoll_.wait(-1);
     // Not from within the wait: what a command removes may be in the same batch of events.
@@ -170,6 +170,10 @@ void Engine::remove(Attachment& attachment) noexcept {
   router_.frame(source, events, kernel_ns);
 }
 
+[[gnu::hot]] void Engine::read_done() noexcept {
+  unflushed_.flush();
+}
+
 void Engine::resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept {
   router_.resync(source, events, kernel_ns);
 }
@@ -203,8 +207,11 @@ void Engine::leds_set(Sink& sink, uint32_t leds) noexcept {
     tell({.what = Notice::What::leds, .id = attachment.id, .leds = leds});
 }
 
-void Engine::delivered(Sink& sink, int64_t kernel_ns) noexcept {
-  attachment_of(sink).traffic.latency.add(base::now_ns() - kernel_ns);
+[[gnu::hot]] void Engine::delivered(Sink& sink, std::span<const int64_t> kernel_ns) noexcept {
+  base::Histogram& latency = *attachment_of(sink).traffic.latency;
+  const int64_t now = base::now_ns();
+  for (const int64_t of : kernel_ns)
+    latency.add(now - of);
 }
 
 void Engine::renewed(Sink& sink) noexcept {

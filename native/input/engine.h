@@ -63,7 +63,10 @@ struct Notice {
 /// nothing after its start but what a library that reads a device does.
 ///
 /// The JS thread talks to it by commands through a ring without locks, and reads what happened from others.
-class Engine final : private RouterOwner, private DeviceOwner, private SinkOwner, private base::Pollable {
+class alignas(4096) Engine final : private DeviceOwner,
+                                   private RouterOwner,
+                                   private SinkOwner,
+                                   private base::Pollable {
 public:
   /// `priority` as in base::Thread. Throws SystemError.
   explicit Engine(int priority);
@@ -123,13 +126,13 @@ private:
   // DeviceOwner
   void frame(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept override;
   void resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept override;
-  void read_done() noexcept override { unflushed_.flush(); }
+  void read_done() noexcept override;
   void dropped(uint32_t device) noexcept override;
   void said(uint32_t device) noexcept override;
   void gone(uint32_t device, int error) noexcept override;
   // SinkOwner
   void leds_set(Sink& sink, uint32_t leds) noexcept override;
-  void delivered(Sink& sink, int64_t kernel_ns) noexcept override;
+  void delivered(Sink& sink, std::span<const int64_t> kernel_ns) noexcept override;
   void renewed(Sink& sink) noexcept override;
   void ended(Sink& sink, int error, const char* why) noexcept override;
 
@@ -139,16 +142,17 @@ private:
   void settle_ended() noexcept;
   void release_all() noexcept;
 
-  base::Epoll epoll_;
-  base::EventfdSignaller signaller_;
-  Router router_;
-  std::vector<Seat*> seats_;
+  // What a frame needs comes first, on the object's first page; the router ends in what is seldom needed.
   Unflushed unflushed_;
-  base::UniqueFd wake_, notify_;
-  bool woken_ = false, tell_ = false;
   Attachment* ended_ = nullptr; // in this turn
+  bool woken_ = false, tell_ = false;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> heartbeat_{0}, lost_notices_{0};
+  base::Epoll epoll_;
+  Router router_;
+  base::EventfdSignaller signaller_;
+  std::vector<Seat*> seats_;
+  base::UniqueFd wake_, notify_;
   size_t waiting_ = 0; // JS thread: commands that are posted and not given back
   base::SpscRing<Command*, 4096> commands_, finished_;
   base::SpscRing<Notice, 4096> notices_;

@@ -14,8 +14,9 @@ void add(std::atomic<uint64_t>& counter, uint64_t count) noexcept { // one threa
 } // namespace
 
 Port::Port(Guest& guest, Class of, const Description& description, Sink& sink, Traffic& traffic)
-    : guest(guest), of(of), description(description), sink_(sink),
-      slot_values_(static_cast<size_t>(slot_count(description))), traffic_(traffic) {
+    : description_(std::make_unique<const Description>(description)), guest(guest),
+      description(*description_), of(of), relative(description.relative), misc(description.misc), sink_(sink),
+      traffic_(traffic), slot_values_(static_cast<size_t>(slot_count(description))) {
   renew();
 }
 
@@ -54,7 +55,7 @@ int32_t Port::take_slot(int32_t wanted) noexcept {
 [[gnu::hot]] void Port::send(std::span<const Event> events, int64_t kernel_ns) noexcept {
   switch (open ? sink_.frame(of, events, kernel_ns) : Sink::Delivery::lost) {
   case Sink::Delivery::done:
-    traffic_.latency.add(base::now_ns() - kernel_ns);
+    traffic_.latency->add(base::now_ns() - kernel_ns);
     add(traffic_.events, events.size());
     break;
   case Sink::Delivery::waiting:
@@ -84,7 +85,7 @@ int32_t Port::take_slot(int32_t wanted) noexcept {
     first_ = traffic.next;
     if (first_ == nullptr) end_ = &first_;
     traffic.added = false;
-    traffic.sink->flush();
+    traffic.sink.flush();
   }
 }
 

@@ -5,10 +5,12 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/histogram.h"
+#include "base/packed.h"
 #include "input/sink.h"
 #include "input/types.h"
 
@@ -31,11 +33,13 @@ private:
 
 /// What went through a sink. The input thread counts; any thread reads.
 struct Traffic {
-  base::Histogram latency; // from the kernel's timestamp to delivery, ns
+  explicit Traffic(Sink& of) : sink(of) {}
+  Sink& sink;
   std::atomic<uint64_t> events{0}, lost{0};
+  /// From the kernel's timestamp to delivery, ns.
+  const std::unique_ptr<base::Histogram> latency = std::make_unique<base::Histogram>();
 
   // Input thread.
-  Sink* sink = nullptr;
   Unflushed* unflushed = nullptr; // null: it is flushed after each frame
   Traffic* next = nullptr;
   bool added = false;
@@ -43,7 +47,9 @@ struct Traffic {
 
 /// All devices of a class come together in it. Made and destroyed on the JS thread, else of the input thread
 /// but for the counters.
-class Port {
+class Port final : public base::Packed {
+  const std::unique_ptr<const Description> description_; // apart: a frame needs little of it
+
 public:
   /// `guest`, `sink` and `traffic` outlive it.
   Port(Guest& guest, Class of, const Description& description, Sink& sink, Traffic& traffic);
@@ -52,10 +58,13 @@ public:
   ~Port() = default;
 
   Guest& guest;
+  const Description& description;
   const Class of;
-  const Description description;
   /// False once its far end is gone.
   bool open = true;
+  // Of the description, at hand.
+  const Bits<REL_CNT> relative;
+  const Bits<MSC_CNT> misc;
 
   /// A device presses or releases a key: true when the guest is to be told, as the first or last that holds
   /// it.
@@ -91,11 +100,11 @@ public:
 
 private:
   Sink& sink_;
-  std::array<int32_t, ABS_CNT> values_{};
-  std::vector<std::array<int32_t, ABS_MT_TOOL_Y - ABS_MT_SLOT + 1>> slot_values_;
-  std::array<uint8_t, KEY_CNT> held_{};
-  Bits<max_slots> slots_;
   Traffic& traffic_;
+  Bits<max_slots> slots_;
+  std::vector<std::array<int32_t, ABS_MT_TOOL_Y - ABS_MT_SLOT + 1>> slot_values_;
+  std::array<int32_t, ABS_CNT> values_{};
+  std::array<uint8_t, KEY_CNT> held_{};
 };
 
 /// A guest to the input thread: its devices.

@@ -131,7 +131,7 @@ void QemuSink::tell_leds() noexcept {
 }
 
 void QemuSink::room() noexcept {
-  if (const int64_t sent = std::exchange(sending_ns_, 0); sent != 0) owner_->delivered(*this, sent);
+  if (const int64_t sent = std::exchange(sending_ns_, 0); sent != 0) owner_->delivered(*this, {&sent, 1});
   while (may_send() && !backlog_.empty()) {
     const Backlog::Frame waited = backlog_.front();
     const int64_t kernel_ns = waited.kernel_ns;
@@ -139,7 +139,7 @@ void QemuSink::room() noexcept {
     if (ended_) return;
     backlog_.pop();
     if (all)
-      owner_->delivered(*this, kernel_ns);
+      owner_->delivered(*this, {&kernel_ns, 1});
     else
       sending_ns_ = kernel_ns;
   }

@@ -178,8 +178,7 @@ void RingSink::drain() noexcept {
   if (count == 0 || ended_) return;
   signaller_.add(descriptors_.event.get());
   signaller_.flush();
-  for (size_t i = 0; i < count; ++i)
-    owner_->delivered(*this, gathered_ns_[i]);
+  owner_->delivered(*this, {gathered_ns_.data(), count});
 }
 
 void RingSink::set_waiting(bool waiting) noexcept {

@@ -47,37 +47,43 @@ bool is_on_screen(Class of) noexcept {
   source.take(events);
   if (source.seat == nullptr) return;
   source.seat->active_ns.store(kernel_ns, std::memory_order_relaxed);
-  hotkeys(source, events, kernel_ns);
-  deliver(source, events, first_slot, kernel_ns);
+  const Bits<KEY_CNT>* swallowed = hotkeys(source, events, kernel_ns);
+  deliver(source, events, first_slot, swallowed, kernel_ns);
 }
 
 void Router::resync(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept {
   const int32_t first_slot = source.slot;
   source.take(events);
-  swallowed_ = {};
-  if (source.seat != nullptr) deliver(source, events, first_slot, kernel_ns);
+  if (source.seat != nullptr) deliver(source, events, first_slot, nullptr, kernel_ns);
 }
 
 [[gnu::hot]] void Router::deliver(Source& source, std::span<const Event> events, int32_t first_slot,
-                                  int64_t kernel_ns) noexcept {
-  Guest* guest = target(source, events);
-  Port* port = guest == nullptr ? nullptr : port_for(source, *guest);
-  // What is held stays with the guest that it was pressed in, wherever the pointer goes.
-  const bool stays = source.seat->table->under && source.port != nullptr && source.holds();
-  if (port != source.port && !stays) point(source, port, kernel_ns);
+                                  const Bits<KEY_CNT>* swallowed, int64_t kernel_ns) noexcept {
+  if (source.roams) seek(source, events, kernel_ns);
   if (source.seat == watched_seat_) keep_watch(source, events, kernel_ns);
   if (source.port != nullptr)
-    translator_.frame(source, events, first_slot, swallowed_, mapping(source), kernel_ns);
+    translator_.frame(source, events, first_slot, swallowed, mapping(source), kernel_ns);
+}
+
+void Router::seek(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept {
+  Guest* guest = source.of == Class::pointer ? under_pointer(source, events) : under_position(source);
+  Port* port = guest == nullptr ? nullptr : port_for(source, *guest);
+  // What is held stays with the guest that it was pressed in, wherever the pointer goes.
+  const bool stays = source.port != nullptr && source.holds();
+  if (port != source.port && !stays) point(source, port, kernel_ns);
 }
 
 // ---- hotkeys
 
-void Router::hotkeys(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept {
-  swallowed_ = {};
+/// Their keys, or null.
+[[gnu::hot]] const Bits<KEY_CNT>* Router::hotkeys(const Source& source, std::span<const Event> events,
+                                                  int64_t kernel_ns) noexcept {
+  bool any = false;
   for (const Event& event : events) {
     if (event.type != EV_KEY || event.value != 1) continue;
     const Hotkey* hotkey = source.seat->table->match(event.code);
     if (hotkey == nullptr) continue;
+    if (!std::exchange(any, true)) swallowed_ = {};
     swallowed_.set(event.code);
     const uint32_t id = hotkey->id;
     Guest* guest = hotkey->guest;
@@ -87,17 +93,10 @@ void Router::hotkeys(Source& source, std::span<const Event> events, int64_t kern
     }
     owner_.hotkey(*source.seat, id, guest);
   }
+  return any ? &swallowed_ : nullptr;
 }
 
 // ---- where to
-
-Guest* Router::target(Source& source, std::span<const Event> events) noexcept {
-  const SeatTable& table = *source.seat->table;
-  if (!table.under) return table.guest;
-  if (source.of == Class::pointer) return under_pointer(source, events);
-  if (is_on_screen(source.of)) return under_position(source);
-  return table.guest;
-}
 
 Guest* Router::under_pointer(Source& source, std::span<const Event> events) noexcept {
   Seat& seat = *source.seat;
@@ -127,7 +126,7 @@ Guest* Router::under_position(const Source& source) noexcept {
 
 /// A relative pointer that is looked for under guests has a position, which a guest can only be told as one.
 Port* Router::port_for(const Source& source, const Guest& guest) noexcept {
-  if (source.of == Class::pointer && source.seat->table->under) {
+  if (source.of == Class::pointer && source.roams) {
     Port* port = guest.port(Class::absolute);
     if (port != nullptr && source.seat->table->place_of(guest, std::max(source.output, 0)) != nullptr)
       return port;
@@ -135,7 +134,8 @@ Port* Router::port_for(const Source& source, const Guest& guest) noexcept {
   return guest.port(source.of);
 }
 
-Translator::Mapping Router::mapping(const Source& source) noexcept {
+[[gnu::hot]] Translator::Mapping Router::mapping(const Source& source) noexcept {
+  if (!source.roams && !is_on_screen(source.of)) return {};
   const Seat& seat = *source.seat;
   const SeatTable& table = *seat.table;
   const bool positioned = source.of == Class::pointer && source.port->of == Class::absolute;
@@ -167,8 +167,7 @@ void Router::settle(Seat& seat, int64_t kernel_ns) noexcept {
   const SeatTable& table = *seat.table;
   for (const SeatTable::Member& one : table.members) {
     Source& source = *one.source;
-    const bool found = table.under && (source.of == Class::pointer || is_on_screen(source.of));
-    if (!found) {
+    if (!source.roams) {
       Port* port = table.guest == nullptr ? nullptr : port_for(source, *table.guest);
       if (port != source.port) point(source, port, kernel_ns);
     } else if (source.port != nullptr && std::ranges::none_of(table.places, [&](const Place& place) {
@@ -207,6 +206,7 @@ std::unique_ptr<SeatTable> Router::set(Seat& seat, std::unique_ptr<SeatTable> ta
     }
     source.seat = &seat;
     source.output = one.output;
+    source.roams = seat.table->under && (source.of == Class::pointer || is_on_screen(source.of));
   }
   settle(seat, now);
   return table;

@@ -70,14 +70,16 @@ public:
   std::optional<Watched> watched() noexcept { return watched_.pop(); }
 
 private:
-  void deliver(Source& source, std::span<const Event> events, int32_t first_slot, int64_t kernel_ns) noexcept;
-  void hotkeys(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept;
+  void deliver(Source& source, std::span<const Event> events, int32_t first_slot,
+               const Bits<KEY_CNT>* swallowed, int64_t kernel_ns) noexcept;
+  void seek(Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept;
+  const Bits<KEY_CNT>* hotkeys(const Source& source, std::span<const Event> events,
+                               int64_t kernel_ns) noexcept;
   void go_to(Seat& seat, Guest* guest, int64_t kernel_ns) noexcept;
   void settle(Seat& seat, int64_t kernel_ns) noexcept;
   void carry_locks(Seat& seat, Guest& to, int64_t kernel_ns) noexcept;
   static void show_leds(Seat& seat, uint32_t leds) noexcept;
   void keep_watch(const Source& source, std::span<const Event> events, int64_t kernel_ns) noexcept;
-  static Guest* target(Source& source, std::span<const Event> events) noexcept;
   static Guest* under_pointer(Source& source, std::span<const Event> events) noexcept;
   static Guest* under_position(const Source& source) noexcept;
   static Port* port_for(const Source& source, const Guest& guest) noexcept;
@@ -85,11 +87,11 @@ private:
   void point(Source& source, Port* port, int64_t kernel_ns) noexcept;
 
   RouterOwner& owner_;
-  Translator translator_;
-  Bits<KEY_CNT> swallowed_; // keys of this frame that were hotkeys
   const Seat* watched_seat_ = nullptr;
   bool watched_keys_ = false;
   uint32_t watch_ = 0;
+  Bits<KEY_CNT> swallowed_; // keys of this frame that were hotkeys, when there are any
+  Translator translator_;
   base::SpscRing<Watched, 4096> watched_;
 };
 

@@ -16,8 +16,8 @@ class SinkOwner {
 public:
   /// The guest set the LEDs of its keyboard, bits by LED_*: all of them, not only those that changed.
   virtual void leds_set(Sink& sink, uint32_t leds) noexcept = 0;
-  /// A frame that had to wait is with the guest now. `kernel_ns`: when the kernel had its events.
-  virtual void delivered(Sink& sink, int64_t kernel_ns) noexcept = 0;
+  /// Frames that had to wait are with the guest now. `kernel_ns`: when the kernel had the events of each.
+  virtual void delivered(Sink& sink, std::span<const int64_t> kernel_ns) noexcept = 0;
   /// The guest's device starts afresh (a reboot): nothing is pressed there, and no axis is known.
   virtual void renewed(Sink& sink) noexcept = 0;
   /// The far end is gone or broke the rules; nothing is handed to the sink any more. `error`: a positive

@@ -7,7 +7,8 @@
 namespace scanout::input {
 
 Source::Source(uint32_t device, Class of, const Description& description)
-    : device(device), of(of), description(description), slots(static_cast<size_t>(slot_count(description))) {
+    : description_(std::make_unique<const Description>(description)), description(*description_),
+      device(device), of(of), slots(static_cast<size_t>(slot_count(description))) {
   for (size_t axis = 0; axis < ABS_CNT; ++axis)
     values[axis] = description.axes[axis].value;
 }

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "input/port.h"
@@ -15,6 +17,8 @@ struct Seat;
 /// Frames of one class from one device. A device that libinput reads may have several. Made and destroyed on
 /// the JS thread, else of the input thread.
 class Source {
+  const std::unique_ptr<const Description> description_; // apart: a frame needs little of it
+
 public:
   /// A contact of a touch device.
   struct Slot {
@@ -29,25 +33,27 @@ public:
   Source& operator=(const Source&) = delete;
   virtual ~Source() = default;
 
+  const Description& description;
   const uint32_t device;
   const Class of;
-  const Description description;
 
-  Seat* seat = nullptr;
+  /// Its guest is looked for with each frame. Otherwise `port` is where they go.
+  bool roams = false;
   /// The output that it belongs to (touch), an index into the seat's table, or -1.
   int32_t output = -1;
-
-  // As the device has it.
-  Bits<KEY_CNT> down;
-  Bits<SW_CNT> switched;
-  std::array<int32_t, ABS_CNT> values{};
-  std::vector<Slot> slots;
-  int32_t slot = 0;
+  Seat* seat = nullptr;
 
   // What its guest was given.
   Port* port = nullptr;
-  Bits<KEY_CNT> given;
   int32_t given_contacts = 0;
+  Bits<KEY_CNT> given;
+
+  // As the device has it.
+  int32_t slot = 0;
+  std::vector<Slot> slots;
+  Bits<SW_CNT> switched;
+  Bits<KEY_CNT> down;
+  std::array<int32_t, ABS_CNT> values{};
 
   /// Takes a frame of the device into its state.
   void take(std::span<const Event> events) noexcept;

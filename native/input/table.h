@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/packed.h"
 #include "input/source.h"
 
 namespace scanout::input {
@@ -64,7 +65,7 @@ private:
   [[nodiscard]] bool is_down(uint16_t key) const noexcept;
 };
 
-struct Seat {
+struct Seat final : base::Packed {
   explicit Seat(uint32_t seat_id) noexcept : id(seat_id), table(std::make_unique<SeatTable>()) {}
   const uint32_t id;
   std::unique_ptr<SeatTable> table;

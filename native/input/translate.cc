@@ -25,7 +25,7 @@ constexpr std::array<uint16_t, 5> finger_keys = {BTN_TOOL_FINGER, BTN_TOOL_DOUBL
 } // namespace
 
 [[gnu::hot]] void Translator::frame(Source& source, std::span<const Event> events, int32_t first_slot,
-                                    const Bits<KEY_CNT>& swallowed, const Mapping& mapping,
+                                    const Bits<KEY_CNT>* swallowed, const Mapping& mapping,
                                     int64_t kernel_ns) noexcept {
   begin(source, mapping, kernel_ns);
   at_slot_ = first_slot;
@@ -37,7 +37,7 @@ constexpr std::array<uint16_t, 5> finger_keys = {BTN_TOOL_FINGER, BTN_TOOL_DOUBL
   for (const Event& event : events) {
     switch (event.type) {
     case EV_KEY:
-      if (swallowed.test(event.code) && event.value != 0) {
+      if (swallowed != nullptr && swallowed->test(event.code) && event.value != 0) {
         if (scan_) --count_;
         scan_ = false;
         break;
@@ -54,8 +54,8 @@ constexpr std::array<uint16_t, 5> finger_keys = {BTN_TOOL_FINGER, BTN_TOOL_DOUBL
         absolute(event.code, event.value);
       break;
     case EV_MSC:
-      if (port_->description.misc.test(event.code)) emit(EV_MSC, event.code, event.value);
-      scan_ = event.code == MSC_SCAN && port_->description.misc.test(event.code);
+      if (port_->misc.test(event.code)) emit(EV_MSC, event.code, event.value);
+      scan_ = event.code == MSC_SCAN && port_->misc.test(event.code);
       break;
     case EV_SW:
       if (port_->description.switches.test(event.code)) emit(EV_SW, event.code, event.value);
@@ -66,11 +66,11 @@ constexpr std::array<uint16_t, 5> finger_keys = {BTN_TOOL_FINGER, BTN_TOOL_DOUBL
   }
   if (mapping.positioned) position();
   if (!source.slots.empty()) finger_counts();
-  complete();
+  if (begun_.any() || port_->told_by != &source) complete();
   finish();
 }
 
-void Translator::begin(Source& source, const Mapping& mapping, int64_t kernel_ns) noexcept {
+[[gnu::hot]] void Translator::begin(Source& source, const Mapping& mapping, int64_t kernel_ns) noexcept {
   source_ = &source;
   port_ = source.port;
   mapping_ = mapping;
@@ -83,17 +83,17 @@ void Translator::begin(Source& source, const Mapping& mapping, int64_t kernel_ns
 }
 
 /// Nothing is sent of a frame of which nothing is left.
-void Translator::finish() noexcept {
+[[gnu::hot]] void Translator::finish() noexcept {
   if (count_ > 0) flush();
 }
 
-void Translator::flush() noexcept {
+[[gnu::hot]] void Translator::flush() noexcept {
   out_[count_++] = {.type = EV_SYN, .code = SYN_REPORT, .value = 0};
   port_->send({out_.data(), count_}, kernel_ns_);
   count_ = 0;
 }
 
-void Translator::emit(uint16_t type, uint16_t code, int32_t value) noexcept {
+[[gnu::hot]] void Translator::emit(uint16_t type, uint16_t code, int32_t value) noexcept {
   if (count_ == max_frame - 1) flush();
   out_[count_++] = {.type = type, .code = code, .value = value};
   scan_ = false;
@@ -102,7 +102,7 @@ void Translator::emit(uint16_t type, uint16_t code, int32_t value) noexcept {
 
 // ---- keys
 
-void Translator::key(uint16_t code, int32_t value) noexcept {
+[[gnu::hot]] void Translator::key(uint16_t code, int32_t value) noexcept {
   const bool scanned = scan_;
   const size_t before = count_;
   // The guest's own kernel repeats keys, and how many fingers there are follows from its contacts.
@@ -115,13 +115,13 @@ void Translator::key(uint16_t code, int32_t value) noexcept {
   scan_ = false;
 }
 
-void Translator::press(uint16_t code) noexcept {
+[[gnu::hot]] void Translator::press(uint16_t code) noexcept {
   if (!port_->description.keys.test(code) || source_->given.test(code)) return;
   source_->given.set(code);
   if (port_->press(code)) emit(EV_KEY, code, 1);
 }
 
-void Translator::unpress(uint16_t code) noexcept {
+[[gnu::hot]] void Translator::unpress(uint16_t code) noexcept {
   if (!source_->given.test(code)) return;
   source_->given.set(code, false);
   if (port_->release(code)) emit(EV_KEY, code, 0);
@@ -129,19 +129,19 @@ void Translator::unpress(uint16_t code) noexcept {
 
 // ---- axes
 
-void Translator::relative(uint16_t code, int32_t value) noexcept {
+[[gnu::hot]] void Translator::relative(uint16_t code, int32_t value) noexcept {
   if (mapping_.positioned && (code == REL_X || code == REL_Y)) return;
-  if (port_->description.relative.test(code)) emit(EV_REL, code, value);
+  if (port_->relative.test(code)) emit(EV_REL, code, value);
 }
 
-void Translator::position() noexcept {
+[[gnu::hot, gnu::noinline]] void Translator::position() noexcept {
   const Place& place = *mapping_.place;
   port_->told_by = nullptr; // by no device's own axes
   emit(EV_ABS, ABS_X, scale(ABS_X, (mapping_.x - place.x) / place.width));
   emit(EV_ABS, ABS_Y, scale(ABS_Y, (mapping_.y - place.y) / place.height));
 }
 
-void Translator::absolute(uint16_t code, int32_t value) noexcept {
+[[gnu::hot, gnu::noinline]] void Translator::absolute(uint16_t code, int32_t value) noexcept {
   if (!port_->description.absolute.test(code)) return;
   // Of a touch device that has slots these follow the contacts, of which none is the guest's.
   if (source_->given_contacts == 0 && source_->contacts() > 0) {
@@ -153,7 +153,7 @@ void Translator::absolute(uint16_t code, int32_t value) noexcept {
 
 /// The kernel tells axes only when they change. What it did not tell now, and another guest or another device
 /// had otherwise, comes at the end of the frame.
-void Translator::complete() noexcept {
+[[gnu::hot, gnu::noinline]] void Translator::complete() noexcept {
   for (size_t i = 0; i < source_->slots.size(); ++i) {
     const Source::Slot& slot = source_->slots[i];
     if (!begun_.test(i) || slot.given_slot < 0) continue;
@@ -209,7 +209,7 @@ void Translator::select(int32_t slot) noexcept {
   emit(EV_ABS, ABS_MT_SLOT, slot);
 }
 
-void Translator::contact(uint16_t code, int32_t value) noexcept {
+[[gnu::hot, gnu::noinline]] void Translator::contact(uint16_t code, int32_t value) noexcept {
   if (code == ABS_MT_SLOT) {
     at_slot_ = value;
     return;
@@ -274,7 +274,7 @@ bool Translator::whole() const noexcept {
 
 /// BTN_TOUCH and its like as the device has them, when its guest has all of its contacts; else as the guest's
 /// own contacts have it.
-void Translator::finger_counts() noexcept {
+[[gnu::hot, gnu::noinline]] void Translator::finger_counts() noexcept {
   const bool all = whole();
   const auto fingers = static_cast<size_t>(source_->given_contacts);
   const auto set = [&](uint16_t code, bool counted) {

@@ -28,9 +28,10 @@ public:
   };
 
   /// `events`: as the device has it, already in the source's state (`Source::take`); `first_slot`: the slot
-  /// that was selected before them. The source has a port.
+  /// that was selected before them; `swallowed`: keys whose presses are none of the guest's, or null. The
+  /// source has a port.
   void frame(Source& source, std::span<const Event> events, int32_t first_slot,
-             const Bits<KEY_CNT>& swallowed, const Mapping& mapping, int64_t kernel_ns) noexcept;
+             const Bits<KEY_CNT>* swallowed, const Mapping& mapping, int64_t kernel_ns) noexcept;
   /// Releases everything that the source has pressed in its port.
   void release(Source& source, int64_t kernel_ns) noexcept;
   /// Brings what needs no pressing: switches, tools of a tablet that are near.

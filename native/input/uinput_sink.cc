@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system_calls.h"
 
 namespace scanout::input {
 
@@ -95,8 +96,9 @@ void UinputSink::leave() noexcept {
 
 [[gnu::hot]] Sink::Delivery UinputSink::frame(Class /*from*/, std::span<const Event> events,
                                               int64_t kernel_ns) noexcept {
-  if (frame_count_ == max_frames || event_count_ + events.size() > events_.size()) flush();
+  if (frame_count_ == max_frames) flush();
   for (const Event& event : events) {
+    if (event_count_ == max_events) flush();
     input_event& into = events_[event_count_++];
     into.time = {};
     into.type = event.type;
@@ -112,12 +114,11 @@ void UinputSink::leave() noexcept {
   const size_t size = event_count_ * sizeof(input_event), frames = frame_count_;
   event_count_ = frame_count_ = 0;
   if (size == 0) return;
-  if (write(fd_.get(), events_.data(), size) != static_cast<ssize_t>(size)) {
+  if (base::write_call(fd_.get(), events_.data(), size) != static_cast<ssize_t>(size)) {
     owner_->ended(*this, errno, "its uinput device cannot be written");
     return;
   }
-  for (size_t i = 0; i < frames; ++i)
-    owner_->delivered(*this, kernel_ns_[i]);
+  owner_->delivered(*this, {kernel_ns_.data(), frames});
 }
 
 /// What is sent to the device: LEDs.

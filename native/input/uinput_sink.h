@@ -5,13 +5,14 @@
 #include <array>
 #include <string>
 
+#include "base/packed.h"
 #include "base/unique_fd.h"
 #include "input/sink.h"
 
 namespace scanout::input {
 
 /// Has what its description has; its phys names the guest and the class, by which udev finds it.
-class UinputSink final : public Sink, private base::Pollable {
+class UinputSink final : public Sink, public base::Packed, private base::Pollable {
 public:
   /// Throws base::SystemError: no /dev/uinput, or the kernel refuses the description.
   explicit UinputSink(const Description& description);
@@ -28,7 +29,9 @@ public:
   void flush() noexcept override;
 
 private:
-  static constexpr size_t max_frames = 32; // gathered
+  // Gathered. A longer frame takes several writes.
+  static constexpr size_t max_frames = 32;
+  static constexpr size_t max_events = 64;
   /// The end of a pause.
   struct Pause final : base::Pollable {
     explicit Pause(UinputSink& of) noexcept : sink(of) {}
@@ -43,14 +46,14 @@ private:
   base::UniqueFd fd_, timer_;
   Pause pause_{*this};
   bool paused_ = false;
-  std::string node_, sys_path_;
+  uint32_t leds_ = 0;
   base::Epoll* epoll_ = nullptr;
   SinkOwner* owner_ = nullptr;
-  uint32_t leds_ = 0;
   // One write for all frames of a read.
   size_t event_count_ = 0, frame_count_ = 0;
   std::array<int64_t, max_frames> kernel_ns_;
-  std::array<input_event, max_frame> events_;
+  std::array<input_event, max_events> events_;
+  std::string node_, sys_path_;
 };
 
 } // namespace scanout::input

@@ -135,7 +135,7 @@ void VirtioDevice::on_broken(uint32_t, const char* why) noexcept {
     for (size_t i = 0; i < wanted && present_ && put(current_[current_at_]); ++i)
       ++current_at_;
     given = true;
-    if (current_at_ == current_count_ && !at_once_) owner_->delivered(*sink_, current_ns_);
+    if (current_at_ == current_count_ && !at_once_) owner_->delivered(*sink_, {&current_ns_, 1});
   }
   if (!present_) return;
   if (current_at_ == current_count_ && backlog_.empty()) rings_.refuse(event_ring);

@@ -70,7 +70,7 @@ public:
     leds = set;
     ++leds_told;
   }
-  void delivered(input::Sink&, int64_t) noexcept override {}
+  void delivered(input::Sink&, std::span<const int64_t>) noexcept override {}
   void renewed(input::Sink&) noexcept override {}
   void ended(input::Sink&, int, const char*) noexcept override { ++ends; }
 

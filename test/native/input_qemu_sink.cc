@@ -20,9 +20,10 @@ namespace {
 
 struct Owner final : SinkOwner {
   void leds_set(Sink&, uint32_t to) noexcept override { leds = to, ++leds_told; }
-  void delivered(Sink&, int64_t kernel_ns) noexcept override {
+  void delivered(Sink&, std::span<const int64_t> kernel_ns) noexcept override {
+    CHECK_EQ(kernel_ns.size(), 1u);
     ++deliveries;
-    last_ns = kernel_ns;
+    last_ns = kernel_ns[0];
   }
   void renewed(Sink&) noexcept override {}
   void ended(Sink&, int with, const char*) noexcept override {

@@ -81,7 +81,9 @@ public:
 
 private:
   void leds_set(Sink&, uint32_t bits) noexcept override { leds.push_back(bits); }
-  void delivered(Sink&, int64_t kernel_ns) noexcept override { delivered_ns.push_back(kernel_ns); }
+  void delivered(Sink&, std::span<const int64_t> kernel_ns) noexcept override {
+    delivered_ns.insert(delivered_ns.end(), kernel_ns.begin(), kernel_ns.end());
+  }
   void renewed(Sink&) noexcept override { ++renewals; }
   void ended(Sink&, int error, const char* why) noexcept override {
     ends.push_back(std::to_string(error) + " " + why);

@@ -139,9 +139,9 @@ public:
     ++leds_told;
   }
   void renewed(input::Sink&) noexcept override {}
-  void delivered(input::Sink&, int64_t kernel_ns) noexcept override {
-    ++delivered_count;
-    delivered_ns = kernel_ns;
+  void delivered(input::Sink&, std::span<const int64_t> kernel_ns) noexcept override {
+    delivered_count += static_cast<uint32_t>(kernel_ns.size());
+    delivered_ns = kernel_ns.back();
   }
   void ended(input::Sink&, int code, const char* text) noexcept override {
     error = code;
