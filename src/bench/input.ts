@@ -1,4 +1,7 @@
 /** The way of input: from the kernel's timestamp of a frame of events until it is written to the guest's device. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +21,11 @@ export interface InputScenario {
   devices: number;
   /** Frames of two events a second, of each. */
   rate: number;
+  /**
+   * Whether the events come on the processor that their reader runs on. Left to the kernel it stays as it began for a
+   * whole turn, and an idle processor of an emulated machine takes longer to wake than all the rest does.
+   */
+  processor: 'same' | 'other';
   rounds: number;
   seconds: number;
 }
@@ -27,6 +35,7 @@ export const INPUT_TARGETS = { p50: 1.3, p99: 1.5 } as const;
 const PRIORITY = '10';
 const READY_MS = 60_000;
 const SETTLE_MS = 100;
+const READER = 'scanoutd-input';
 /** Of libinputstamp's file: frames written, frames read, SYN_DROPPED. */
 const STAMP_HEADER = 4;
 
@@ -43,11 +52,20 @@ export function inputScenarios(length: Length): InputScenario[] {
     title: `input: eight seats, a pointer with ${rate * 2} events/s each`,
     devices: 8,
     rate,
+    processor: 'other',
     ...LENGTHS[length],
   });
-  const one = { devices: 1, rate: 1000, ...LENGTHS[length] };
+  const one = (processor: InputScenario['processor'], name: string): InputScenario => ({
+    name,
+    title: `input: one seat, a pointer with 2000 events/s from the ${processor} processor`,
+    devices: 1,
+    rate: 1000,
+    processor,
+    ...LENGTHS[length],
+  });
   return [
-    { name: 'input-1', title: 'input: one seat, a pointer with 2000 events/s', ...one },
+    one('same', 'input-1-same'),
+    one('other', 'input-1-other'),
     eight(250, 'input-8-calm'),
     eight(4000, 'input-8'),
   ];
@@ -63,6 +81,17 @@ interface InputTurn {
 export interface InputMeasured {
   scenario: InputScenario;
   subjects: Map<InputSubject, InputTurn[]>;
+}
+
+/** The thread of a program that reads the devices. */
+function readerOf(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  const named = (tid: string) => readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim() === READER;
+  return Number(readdirSync(tasks).find(named) ?? pid);
+}
+
+function pin(tid: number, processor: number): void {
+  execFileSync('taskset', ['--pid', '--cpu-list', String(processor), String(tid)], { stdio: 'ignore' });
 }
 
 /** A program with pointers of its own, which it hands on. */
@@ -96,6 +125,9 @@ class InputServer {
     const env = { LD_PRELOAD: nativeFile('libinputstamp.so'), SCANOUTD_INPUT_STAMPS: stamps };
     const child = new Child(program, [...command, PRIORITY, ...devices], { log: `${base}.log`, env });
     await child.line('ready', READY_MS);
+    const last = availableParallelism() - 1;
+    pin(player.pid, 0);
+    pin(readerOf(child.pid), scenario.processor === 'same' ? 0 : last);
     child.kill('SIGSTOP');
     return new InputServer(program, player, child, stamps);
   }

@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/input.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +46,7 @@ static int read_drops, write_drops;
 
 static ssize_t (*next_read)(int, void*, size_t);
 static ssize_t (*next_write)(int, const void*, size_t);
+static long (*next_syscall)(long, ...);
 static int (*next_close)(int);
 
 static void give_up(const char* path) {
@@ -54,6 +57,7 @@ static void give_up(const char* path) {
 __attribute__((constructor)) static void start(void) {
   *(void**)&next_read = dlsym(RTLD_NEXT, "read");
   *(void**)&next_write = dlsym(RTLD_NEXT, "write");
+  *(void**)&next_syscall = dlsym(RTLD_NEXT, "syscall");
   *(void**)&next_close = dlsym(RTLD_NEXT, "close");
   const char* path = getenv("SCANOUTD_INPUT_STAMPS");
   if (path == NULL) return;
@@ -92,9 +96,8 @@ int close(int fd) {
   return next_close(fd);
 }
 
-ssize_t read(int fd, void* buffer, size_t size) {
-  const ssize_t got = next_read(fd, buffer, size);
-  if (got <= 0 || kind_of(fd) != SOURCE) return got;
+static void was_read(int fd, const void* buffer, ssize_t got) {
+  if (got <= 0 || kind_of(fd) != SOURCE) return;
   const struct input_event* events = buffer;
   first = last;
   for (size_t i = 0; i < (size_t)got / sizeof *events; i++) {
@@ -111,12 +114,10 @@ ssize_t read(int fd, void* buffer, size_t size) {
     waiting[last++ % WAITING] =
         (double)events[i].input_event_sec * 1e9 + (double)events[i].input_event_usec * 1e3;
   }
-  return got;
 }
 
-ssize_t write(int fd, const void* buffer, size_t size) {
-  const ssize_t written = next_write(fd, buffer, size);
-  if (written <= 0 || kind_of(fd) != SINK) return written;
+static void was_written(int fd, const void* buffer, ssize_t written) {
+  if (written <= 0 || kind_of(fd) != SINK) return;
   const double now = now_ns();
   const struct input_event* events = buffer;
   for (size_t i = 0; i < (size_t)written / sizeof *events; i++) {
@@ -132,5 +133,30 @@ ssize_t write(int fd, const void* buffer, size_t size) {
     file->rows[row].kernel_ns = kernel;
     file->rows[row].written_ns = now;
   }
+}
+
+ssize_t read(int fd, void* buffer, size_t size) {
+  const ssize_t got = next_read(fd, buffer, size);
+  was_read(fd, buffer, got);
+  return got;
+}
+
+ssize_t write(int fd, const void* buffer, size_t size) {
+  const ssize_t written = next_write(fd, buffer, size);
+  was_written(fd, buffer, written);
   return written;
+}
+
+/* As the daemon calls them, past the cancellation points of glibc. */
+long syscall(long number, ...) {
+  va_list list;
+  va_start(list, number);
+  long of[6];
+  for (int i = 0; i < 6; i++)
+    of[i] = va_arg(list, long);
+  va_end(list);
+  const long result = next_syscall(number, of[0], of[1], of[2], of[3], of[4], of[5]);
+  if (number == SYS_read) was_read((int)of[0], (const void*)of[1], result);
+  if (number == SYS_write) was_written((int)of[0], (const void*)of[1], result);
+  return result;
 }
