@@ -1,11 +1,17 @@
-/** A Linux guest whose virtio-gpu device is the daemon's: its console, its flips, its cursor, and the EDID that it sees. */
+/**
+ * A Linux guest whose devices are the daemon's, by vhost-user: its console, its flips, its cursor, the EDID that it sees, and its
+ * seat's keyboard and mouse.
+ */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestDaemon } from '../inside/daemon.js';
+import { EV, endAll, FRAMES, KEYBOARD, MOUSE, TestInput } from '../inside/evdev.js';
 import { BOOT_MS, startLinux } from '../inside/linux-guest.js';
 import { overlayCursor, pattern } from '../inside/pattern.js';
+import type { Qemu } from '../inside/qemu.js';
 import { assertSeen } from '../inside/seen.js';
 import { assertInOrder, framesTold, SIZE, startDaemon, vhost } from '../inside/virtio.js';
 import { createVkms, type VkmsDevice, vkmsShape } from '../inside/vkms.js';
@@ -14,14 +20,50 @@ let card: VkmsDevice;
 let output: string;
 
 before(() => {
+  execFileSync('modprobe', ['-a', 'uinput', 'evdev']);
   card = createVkms(vkmsShape({ outputs: 1, overlays: 1, cursor: true, writeback: true }));
   output = card.connectors[0] ?? '';
 });
-after(() => card.destroy());
+after(async () => {
+  await endAll();
+  card.destroy();
+});
 
 /** Flips in a row, each asked for before the former was shown. */
 const STREAM = 40;
 const PATIENCE_MS = 10_000;
+const INPUTS = { keyboard: KEYBOARD, pointer: MOUSE } as const;
+const CLASSES = ['keyboard', 'pointer'] as const;
+
+const inputSocket = (of: string) => `/run/scanoutd-test-vm-input-${of}.sock`;
+
+function config(): string {
+  return [
+    `output = "${output}"\ninput = "virtio"\ninput_socket = "${inputSocket('{class}')}"`,
+    `[[seat]]\nname = "desk"\noutputs = ["${output}"]\nguests = ["vm"]`,
+    '[[input]]\nphys = "vm/*"\nseat = "desk"\nread = "raw"',
+  ].join('\n');
+}
+
+/** Each frame of a device of the seat comes out of the guest's own device of that class, event by event. */
+async function proveInput(qemu: Qemu, of: keyof typeof INPUTS, input: TestInput): Promise<void> {
+  const wanted = (FRAMES[of] ?? []).flat().map((event) => event.join(' '));
+  const came = () =>
+    qemu
+      .all('input')
+      .filter(
+        ({ values }) =>
+          values.type !== 'ready' && String(values.device).includes(INPUTS[of].name.replaceAll(' ', '_')),
+      )
+      .map(({ values: { type, code, value } }) => `${type} ${code} ${value}`)
+      .filter((event) => !event.startsWith(`${EV.LED} `));
+  for (const frame of FRAMES[of] ?? []) input.send(...frame);
+  for (const until = performance.now() + BOOT_MS; came().length < wanted.length; ) {
+    assert.ok(performance.now() < until, `${of}: ${came().join(', ')}`);
+    await sleep(20);
+  }
+  assert.deepEqual(came(), wanted);
+}
 
 /** As the guest's /dev/fb0 has it: blue, green, red, nothing. */
 async function hashOfScreen(daemon: TestDaemon): Promise<string> {
@@ -43,11 +85,23 @@ async function assertConsole(daemon: TestDaemon, hash: string): Promise<void> {
   }
 }
 
-test('Linux is on a plane: console, page flips, cursor, EDID', async (t) => {
-  const daemon = await startDaemon(`output = "${output}"`);
+test('Linux is on a plane and at a seat: console, page flips, cursor, EDID, keyboard, mouse', async (t) => {
+  const keyboard = await TestInput.make({ ...KEYBOARD, phys: 'vm/keyboard' });
+  const mouse = await TestInput.make({ ...MOUSE, phys: 'vm/mouse' });
+  const daemon = await startDaemon(config());
   await daemon.during(async () => {
-    const { args = [] } = vhost();
-    const qemu = await startLinux({ append: 'step=1 text=1 size=640x480', args });
+    const args = [
+      ...(vhost().args ?? []),
+      ...CLASSES.flatMap((of) => [
+        ...['-chardev', `socket,id=${of},path=${inputSocket(of)}`],
+        ...['-device', `vhost-user-input-pci,chardev=${of}`],
+      ]),
+    ];
+    const qemu = await startLinux({
+      drivers: ['virtio_pci', 'virtio-gpu', 'virtio_input', 'evdev'],
+      append: 'step=1 text=1 events=1 size=640x480',
+      args,
+    });
     await qemu.during(async () => {
       const { values: text } = await qemu.event('console', {}, BOOT_MS);
       assert.equal(text.size, SIZE.width * SIZE.height * 4);
@@ -98,6 +152,9 @@ test('Linux is on a plane: console, page flips, cursor, EDID', async (t) => {
         ],
       );
       assert.deepEqual([copies, lastError], [0, '']);
+
+      await proveInput(qemu, 'keyboard', keyboard);
+      await proveInput(qemu, 'pointer', mouse);
     });
   });
 });
