@@ -10,7 +10,7 @@ import { type Length, orderOf } from './scenarios.js';
 import { doubles } from './stamps.js';
 import { flatten, type Ratio, ratioOf, type Summary, summarize } from './statistics.js';
 
-export const INPUT_SUBJECTS = ['reference', 'scanoutd', 'scanoutd+busy'] as const;
+export const INPUT_SUBJECTS = ['reference', 'reference+busy', 'scanoutd', 'scanoutd+busy'] as const;
 export type InputSubject = (typeof INPUT_SUBJECTS)[number];
 type InputProgram = 'reference' | 'scanoutd';
 
@@ -101,6 +101,8 @@ class InputServer {
     private readonly player: Child,
     private readonly child: Child,
     private readonly stamps: string,
+    /** Whose JS thread is made busy: the program's own, or that of a process beside one that has none. */
+    private readonly burner: Child,
   ) {}
 
   static async start(
@@ -117,24 +119,30 @@ class InputServer {
       devices.push((await player.line('device ', READY_MS)).slice('device '.length));
     await player.line('ready', READY_MS);
     const testFile = (name: string) => fileURLToPath(new URL(`../../test/bench/${name}`, import.meta.url));
+    const burning = [process.execPath, '--import', testFile('burn.js')];
     const command =
-      program === 'reference'
-        ? [nativeFile('input_reference')]
-        : [process.execPath, '--import', testFile('burn.js'), testFile('input-engine.js')];
+      program === 'reference' ? [nativeFile('input_reference')] : [...burning, testFile('input-engine.js')];
     const stamps = `${base}-stamps`;
     const env = { LD_PRELOAD: nativeFile('libinputstamp.so'), SCANOUTD_INPUT_STAMPS: stamps };
     const child = new Child(program, [...command, PRIORITY, ...devices], { log: `${base}.log`, env });
     await child.line('ready', READY_MS);
+    const idle = ['--eval', 'process.stdin.resume(); console.log("ready")'];
+    const burner =
+      program === 'reference'
+        ? new Child('burner', [...burning, ...idle], { log: `${base}-burner.log` })
+        : child;
+    if (burner !== child) await burner.line('ready', READY_MS);
     const last = availableParallelism() - 1;
     pin(player.pid, 0);
     pin(readerOf(child.pid), scenario.processor === 'same' ? 0 : last);
     child.kill('SIGSTOP');
-    return new InputServer(program, player, child, stamps);
+    burner.kill('SIGSTOP');
+    return new InputServer(program, player, child, stamps, burner);
   }
 
   async turn({ rate, seconds }: InputScenario, busy: boolean): Promise<InputTurn> {
-    this.child.kill('SIGCONT');
-    if (busy) this.child.kill('SIGUSR2');
+    for (const each of [this.child, this.burner]) each.kill('SIGCONT');
+    if (busy) this.burner.kill('SIGUSR2');
     await sleep(SETTLE_MS);
     const before = this.rows().length;
     this.player.write(`${rate} ${seconds}\n`);
@@ -142,9 +150,9 @@ class InputServer {
       await this.player.line('played ', READY_MS + seconds * 20_000)
     ).split(' ');
     await sleep(SETTLE_MS);
-    if (busy) this.child.kill('SIGUSR2');
+    if (busy) this.burner.kill('SIGUSR2');
     const latenciesUs = this.rows().subarray(before);
-    this.child.kill('SIGSTOP');
+    for (const each of [this.child, this.burner]) each.kill('SIGSTOP');
     return { latenciesUs, played: Number(played), late: Number(late) };
   }
 
@@ -165,8 +173,9 @@ class InputServer {
   }
 
   async end(): Promise<void> {
-    this.child.kill('SIGCONT');
+    for (const each of [this.child, this.burner]) each.kill('SIGCONT');
     await this.child.end();
+    if (this.burner !== this.child) await this.burner.end();
     await this.player.end();
   }
 }
@@ -185,7 +194,7 @@ export async function runInput(
     for (let round = 0; round < scenario.rounds; round++) {
       say(`  round ${round + 1} of ${scenario.rounds}`);
       for (const subject of orderOf(INPUT_SUBJECTS, round)) {
-        const server = servers.get(subject === 'reference' ? 'reference' : 'scanoutd');
+        const server = servers.get(subject.startsWith('reference') ? 'reference' : 'scanoutd');
         const turn = await server?.turn(scenario, subject.endsWith('+busy'));
         if (turn !== undefined) subjects.get(subject)?.push(turn);
       }
@@ -253,16 +262,23 @@ function thinned(samples: Float64Array): Float64Array {
   );
 }
 
-/** Each subject of ours over the reference. */
+/**
+ * Each subject of ours over the reference. What keeps a JS thread busy takes a processor from everything else as well, so
+ * that the busy one is compared to the reference beside a process that is as busy.
+ */
 export function inputComparisons({ scenario, subjects }: InputMeasured): InputComparison[] {
   const roundsOf = (subject: InputSubject) =>
     (subjects.get(subject) ?? []).map(({ latenciesUs }) => thinned(latenciesUs));
-  return (['scanoutd', 'scanoutd+busy'] as const).flatMap((subject) =>
+  const pairs = [
+    ['scanoutd', 'reference'],
+    ['scanoutd+busy', 'reference+busy'],
+  ] as const;
+  return pairs.flatMap(([subject, to]) =>
     (['p50', 'p99'] as const).flatMap((percentile) => {
-      const ratio = ratioOf(roundsOf(subject), roundsOf('reference'), percentile === 'p50' ? 0.5 : 0.99);
+      const ratio = ratioOf(roundsOf(subject), roundsOf(to), percentile === 'p50' ? 0.5 : 0.99);
       if (ratio === null) return [];
       const at = INPUT_TARGETS[percentile];
-      const what = `${scenario.name}: ${subject} / reference`;
+      const what = `${scenario.name}: ${subject} / ${to}`;
       const verdict = ratio.value <= at ? ('met' as const) : ('missed' as const);
       return [{ what, percentile, ratio, target: `at most ${at.toFixed(2)}`, verdict }];
     }),
