@@ -1,6 +1,5 @@
 #include "base/packed.h"
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <mutex>

@@ -197,7 +197,7 @@ void RawDevice::resync() noexcept {
   owner_->dropped(id);
   std::array<input_event, events_a_read> events;
   for (int i = 0; i < reads_of_what_is_left; ++i) {
-    const ssize_t got = read(fd_.get(), events.data(), sizeof events);
+    const ssize_t got = base::read_call(fd_.get(), events.data(), sizeof events);
     if (got < 0 && errno == EAGAIN) break;
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {

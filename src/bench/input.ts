@@ -45,7 +45,7 @@ const LENGTHS = {
   long: { rounds: 12, seconds: 10 },
 } as const;
 
-/** An emulated machine does not keep up with the most: that is measured below its limit as well. */
+/** The most is as much as an emulated machine can do: that is measured below its limit as well. */
 export function inputScenarios(length: Length): InputScenario[] {
   const eight = (rate: number, name: string): InputScenario => ({
     name,
@@ -83,11 +83,15 @@ export interface InputMeasured {
   subjects: Map<InputSubject, InputTurn[]>;
 }
 
-/** The thread of a program that reads the devices. */
-function readerOf(pid: number): number {
+/** The thread that reads the devices; the reference has one only. */
+function readerOf(program: InputProgram, pid: number): number {
+  if (program === 'reference') return pid;
   const tasks = `/proc/${pid}/task`;
-  const named = (tid: string) => readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim() === READER;
-  return Number(readdirSync(tasks).find(named) ?? pid);
+  const tid = readdirSync(tasks).find(
+    (one) => readFileSync(`${tasks}/${one}/comm`, 'utf8').trim() === READER,
+  );
+  if (tid === undefined) throw new Error(`${program}: process ${pid} has no thread ${READER}`);
+  return Number(tid);
 }
 
 function pin(tid: number, processor: number): void {
@@ -132,9 +136,8 @@ class InputServer {
         ? new Child('burner', [...burning, ...idle], { log: `${base}-burner.log` })
         : child;
     if (burner !== child) await burner.line('ready', READY_MS);
-    const last = availableParallelism() - 1;
     pin(player.pid, 0);
-    pin(readerOf(child.pid), scenario.processor === 'same' ? 0 : last);
+    pin(readerOf(program, child.pid), scenario.processor === 'same' ? 0 : 1);
     child.kill('SIGSTOP');
     burner.kill('SIGSTOP');
     return new InputServer(program, player, child, stamps, burner);
@@ -186,6 +189,8 @@ export async function runInput(
   say: (text: string) => void,
 ): Promise<InputMeasured> {
   say(scenario.title);
+  if (scenario.processor === 'other' && availableParallelism() < 2)
+    throw new Error(`${scenario.name}: the machine has one processor, this takes two`);
   const servers = new Map<InputProgram, InputServer>();
   try {
     for (const program of ['reference', 'scanoutd'] as const)

@@ -18,6 +18,7 @@ import {
   EvdevReader,
   endAll,
   FRAMES,
+  type InputEvent,
   KEYBOARD,
   type MadeDevice,
   MOUSE,
@@ -122,6 +123,28 @@ test('each class comes out at the far end as it went in, and looks the same', as
   await engine.removeGuest(guest);
   await ends.get('keyboard')?.reader.line('gone 19');
   await Promise.all(plugged.map(({ input }) => input.unplug()));
+});
+
+test('a frame that is longer than one read and one write comes out whole', async () => {
+  const CONTACTS = 40;
+  const seat = await engine.addSeat();
+  const guest = await engine.addGuest();
+  const touch = await plug({ ...TOUCHSCREEN, absolute: { ...TOUCHSCREEN.absolute, 47: [0, CONTACTS - 1] } });
+  const end = await farEnd(guest, touch.class, touch.description);
+  await engine.setSeat(seat, table([touch], guest));
+  const frame: InputEvent[] = Array.from({ length: CONTACTS }, (_, i): InputEvent[] => [
+    ...(i > 0 ? [[EV.ABS, 47, i] as const] : []), // the first is selected already
+    [EV.ABS, 57, i + 1],
+    [EV.ABS, 53, 10 + i],
+    [EV.ABS, 54, 20 + i],
+  ]).flat();
+  frame.push([EV.KEY, 330, 1], [EV.ABS, 0, 10], [EV.ABS, 1, 20]);
+  touch.input.send(...frame);
+  assert.deepEqual(await end.reader.take(frame.length), frame);
+  assert.deepEqual(await end.reader.nothing(20), []);
+  await engine.close(touch.id);
+  await engine.removeGuest(guest);
+  await touch.input.unplug();
 });
 
 /** The values of axes are no part of what a device is. */
